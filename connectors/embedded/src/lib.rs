@@ -1,0 +1,1 @@
+//! The embedded side of the ports.

@@ -1,0 +1,2 @@
+//! Killick.
+fn main() {}
