@@ -1,0 +1,137 @@
+//! What a stage is: a pure step, with the rest of the world as values.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::ports::{AnchorRecord, BatchRecord, ChainId, Look, Sent, Spv};
+use crate::record::{Micros, Output, Partition, Record};
+
+/// One stage of the pipeline for all partitions that its worker owns.
+///
+/// `step` and `answer` change the stage's memory at once. The shell commits what they put out in one transaction and
+/// tries the same transaction until it is committed or the partition is no longer ours; then it calls [`Stage::revoke`]
+/// and whatever the memory held about that partition is void. So memory is never ahead of the log for longer than a
+/// commit takes, and after a crash the log alone says where to go on.
+pub trait Stage: Send {
+    /// Takes over an input partition; what `restore` gives next belongs to it. `next` is the offset of the first record
+    /// that will be stepped.
+    fn assign(&mut self, partition: &Partition, next: u64);
+
+    /// How much of the state topic's partition has to be read back: all that is kept (`None`), or what was appended
+    /// at or after the given time.
+    fn restore_since(&self, now: Micros) -> Option<Micros>;
+
+    /// Takes back one record of the stage's state topic, in order.
+    ///
+    /// # Errors
+    /// The state does not decode or contradicts itself: the worker must not go on with this partition.
+    fn restore(&mut self, record: &Record) -> Result<(), Halt>;
+
+    /// Forgets a partition.
+    fn revoke(&mut self, partition: &Partition);
+
+    /// Takes one input record. Only records and answers change what comes out, so a replay puts out the same.
+    ///
+    /// # Errors
+    /// Only for what an operator has to look at: bad input is rejected by output, never by error.
+    fn step(&mut self, record: &Record, out: &mut Part) -> Result<(), Halt>;
+
+    /// The log time from which on a tick in this input partition would close what is open there; `None` if nothing is.
+    fn tick_due(&self, partition: &Partition) -> Option<Micros>;
+
+    /// What has to be done outside the log, now that all that was put out is committed.
+    fn requests(&mut self) -> Vec<(Partition, Request)>;
+
+    /// Takes the outcome of a request about `partition`.
+    ///
+    /// # Errors
+    /// As for [`Stage::step`].
+    fn answer(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), Halt>;
+
+    /// Bytes held in memory for records that are not committed; the shell pauses its input above a bound.
+    fn held(&self) -> usize;
+}
+
+/// What one input partition wants written: one transaction takes whole parts.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// The records to append, in order.
+    pub outputs: Vec<Output>,
+    /// The input is done below this offset; `None`: no change.
+    pub through: Option<u64>,
+}
+
+impl Part {
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty() && self.through.is_none()
+    }
+}
+
+/// Something to be done outside the log. It may be done twice: whoever receives it takes the second for the first.
+/// The shell repeats transient failures with growing pauses until there is an answer.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Write a batch and its events to the catalog.
+    PutBatch(Box<BatchRecord>),
+    /// Write an anchor to the catalog.
+    PutAnchor(Box<AnchorRecord>),
+    /// Read batch `number` of the log back from the catalog, as stored.
+    ReadBatch {
+        /// The origin of the log.
+        origin: Box<str>,
+        /// The batch's number in the log.
+        number: u64,
+    },
+    /// Give these bytes to a chain: `command` is the JSON text of a signed Pact command.
+    Send {
+        /// The chain.
+        chain: ChainId,
+        /// The command's exact text.
+        command: Bytes,
+    },
+    /// Look, not before `after`, what became of commands on a chain.
+    Look {
+        /// The chain.
+        chain: ChainId,
+        /// The request keys of all attempts.
+        keys: Vec<Box<str>>,
+        /// How long to wait before looking.
+        after: Duration,
+    },
+    /// Fetch the proof of a mined command's output, with the header of the block in which it ends.
+    Spv {
+        /// The chain.
+        chain: ChainId,
+        /// The request key.
+        key: Box<str>,
+    },
+}
+
+/// The outcome of a [`Request`]; `Put…` answers mean that it is durable.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The batch of this number is in the catalog.
+    BatchPut(u64),
+    /// The anchor is in the catalog.
+    AnchorPut,
+    /// The stored batch, if there is one.
+    BatchRead(Option<Box<BatchRecord>>),
+    /// What the chain said to a command. A hint: the truth is in a block.
+    Sent(Sent),
+    /// What became of the commands.
+    Seen(Look),
+    /// The proof, or `None` if the chain does not have the command in a block now.
+    Spv(Option<Box<Spv>>),
+}
+
+/// A stage cannot go on by itself: an operator has to look. The worker stops with this message; nothing is lost.
+#[derive(Debug, thiserror::Error)]
+#[error("{partition}: {why}")]
+pub struct Halt {
+    /// The partition concerned.
+    pub partition: Partition,
+    /// What was found, and what to do about it.
+    pub why: Box<str>,
+}
