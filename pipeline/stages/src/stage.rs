@@ -37,6 +37,13 @@ pub trait Stage: Send {
     /// Only for what an operator has to look at: bad input is rejected by output, never by error.
     fn step(&mut self, record: &Record, out: &mut Part) -> Result<(), Halt>;
 
+    /// Puts out what was gathered of this input partition: the shell calls it just before it commits what was stepped.
+    /// A stage that gathers moves `out.through` here or in `step`, as it likes: both stand in one transaction.
+    ///
+    /// # Errors
+    /// As for [`Stage::step`].
+    fn seal(&mut self, partition: &Partition, out: &mut Part) -> Result<(), Halt>;
+
     /// The log time from which on a tick in this input partition would close what is open there; `None` if nothing is.
     fn tick_due(&self, partition: &Partition) -> Option<Micros>;
 
@@ -77,17 +84,22 @@ pub enum Request {
     PutBatch(Box<BatchRecord>),
     /// Write an anchor to the catalog.
     PutAnchor(Box<AnchorRecord>),
-    /// Read batch `number` of the log back from the catalog, as stored.
+    /// Read batch `number` of the log back from the catalog, as stored, with its audit path in the log's tree of `size`
+    /// leaves ([`crate::derive::log_path`]).
     ReadBatch {
         /// The origin of the log.
         origin: Box<str>,
         /// The batch's number in the log.
         number: u64,
+        /// The tree size for which the audit path is wanted; larger than `number`.
+        size: u64,
     },
     /// Give these bytes to a chain: `command` is the JSON text of a signed Pact command.
     Send {
         /// The chain.
         chain: ChainId,
+        /// The command's request key.
+        key: Box<str>,
         /// The command's exact text.
         command: Bytes,
     },
@@ -117,13 +129,22 @@ pub enum Answer {
     /// The anchor is in the catalog.
     AnchorPut,
     /// The stored batch, if there is one.
-    BatchRead(Option<Box<BatchRecord>>),
-    /// What the chain said to a command. A hint: the truth is in a block.
-    Sent(Sent),
-    /// What became of the commands.
-    Seen(Look),
-    /// The proof, or `None` if the chain does not have the command in a block now.
-    Spv(Option<Box<Spv>>),
+    BatchRead(Option<Box<StoredBatch>>),
+    /// What the chain said to the command with this request key. A hint: the truth is in a block.
+    Sent(Box<str>, Sent),
+    /// What became of the commands with these request keys, which are the request's.
+    Seen(Vec<Box<str>>, Look),
+    /// The proof for this request key, or `None` if the chain does not have the command in a block now.
+    Spv(Box<str>, Option<Box<Spv>>),
+}
+
+/// A batch as the catalog holds it, with what the catalog's tree says about its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBatch {
+    /// The batch.
+    pub batch: BatchRecord,
+    /// The audit path of its header in the log's tree of the size asked for.
+    pub path: Vec<[u8; 32]>,
 }
 
 /// A stage cannot go on by itself: an operator has to look. The worker stops with this message; nothing is lost.
