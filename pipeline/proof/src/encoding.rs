@@ -89,7 +89,20 @@ mod tests {
     fn a_decimal_has_one_spelling() {
         assert_eq!(decimal("0"), Some(0));
         assert_eq!(decimal("9007199254740991"), Some(MAX_COUNT));
-        for wrong in ["", "00", "01", "+1", "-0", "1.0", "1e3", " 1", "1 ", "9007199254740992", "٣", "12345678901234567"] {
+        for wrong in [
+            "",
+            "00",
+            "01",
+            "+1",
+            "-0",
+            "1.0",
+            "1e3",
+            " 1",
+            "1 ",
+            "9007199254740992",
+            "٣",
+            "12345678901234567",
+        ] {
             assert_eq!(decimal(wrong), None, "{wrong:?}");
         }
     }

@@ -165,7 +165,11 @@ mod tests {
         for algorithm in Algorithm::ALL {
             for length in [0, 1, 300, 510, 511, 512, 513, 5_000] {
                 let leaf = vec![7; length];
-                assert_eq!(algorithm.leaf(&leaf), algorithm.digest(&[&[0][..], &leaf].concat()), "{algorithm} {length}");
+                assert_eq!(
+                    algorithm.leaf(&leaf),
+                    algorithm.digest(&[&[0][..], &leaf].concat()),
+                    "{algorithm} {length}"
+                );
             }
         }
     }

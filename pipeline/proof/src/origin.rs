@@ -73,7 +73,12 @@ impl<'a> Origin<'a> {
     ///
     /// # Errors
     /// [`OriginError`] for a name outside its alphabet or a number beyond 2^53 − 1.
-    pub fn format(name: &str, generation: u64, algorithm: Algorithm, log: u64) -> Result<String, OriginError> {
+    pub fn format(
+        name: &str,
+        generation: u64,
+        algorithm: Algorithm,
+        log: u64,
+    ) -> Result<String, OriginError> {
         if !is_name(name) {
             return Err(OriginError::Name);
         }
