@@ -5,6 +5,7 @@
 pub mod anchor;
 pub mod batch;
 pub mod cbor;
+mod chain;
 pub mod checkpoint;
 pub mod encoding;
 pub mod fault;
@@ -20,8 +21,11 @@ mod receipt_json;
 pub mod report;
 pub mod signature;
 pub mod statement;
+pub mod tlog_proof;
 pub mod together;
 pub mod tree;
+pub mod trust;
 pub mod value;
+pub mod verify;
 
 pub use hash::{Algorithm, Hash};
