@@ -165,3 +165,6 @@ const fn with_sign(mut bytes: [u8; 32]) -> [u8; 32] {
     bytes[31] |= 0x80;
     bytes
 }
+
+#[cfg(test)]
+mod tests;

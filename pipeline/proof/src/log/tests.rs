@@ -116,7 +116,9 @@ proptest! {
         let mut heads: Vec<(u64, Hash)> = Vec::new();
         for batch in batches {
             for _ in 0..batch {
-                log.append(leaf(log.size()), |id, hash| drop(stored.insert(id, hash))).unwrap();
+                log.append(leaf(log.size()), |id, hash| {
+                    stored.insert(id, hash);
+                }).unwrap();
             }
             for &(size, root) in &heads {
                 let read = |id| stored.get(&id).copied();

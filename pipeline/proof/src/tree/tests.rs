@@ -155,9 +155,8 @@ fn a_wrong_index_size_or_length_is_refused() {
     for size in 1..=all.len() {
         let tree = Tree::new(algorithm, all[..size].to_vec());
         let root = tree.root();
-        for index in 0..size {
+        for (index, leaf) in all[..size].iter().enumerate() {
             let path = tree.inclusion_path(count(index)).unwrap();
-            let leaf = &all[index];
             for other in (0..size + 8).filter(|&other| other != index) {
                 let verdict = verify_inclusion(algorithm, leaf, count(other), count(size), &path, &root);
                 assert!(verdict.is_err(), "{index} as {other} of {size}");
@@ -192,10 +191,10 @@ fn every_tree_is_consistent_with_its_beginnings_and_nothing_else() {
     for (new, tree) in trees.iter().enumerate() {
         assert!(matches!(tree.consistency_path(0), Err(ProofError::Sizes { .. })));
         assert!(matches!(tree.consistency_path(count(new) + 1), Err(ProofError::Sizes { .. })));
-        for old in 1..=new {
+        for (old, tree1) in trees[..=new].iter().enumerate().skip(1) {
             let path = tree.consistency_path(count(old)).unwrap();
             assert_eq!(path, naive.subproof(old, 0..new, true), "{old} in {new}");
-            let (root1, root2) = (trees[old].root(), tree.root());
+            let (root1, root2) = (tree1.root(), tree.root());
             let verify = |size1, root1, size2, root2, path: &[Hash]| {
                 verify_consistency(algorithm, count(size1), root1, count(size2), root2, path)
             };
