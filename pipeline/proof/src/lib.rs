@@ -23,7 +23,6 @@ pub mod signature;
 pub mod statement;
 pub mod tlog_proof;
 pub mod together;
-pub mod tlog_proof;
 pub mod tree;
 pub mod trust;
 pub mod value;
