@@ -1,10 +1,31 @@
 //! The five stages of Killick as pure steps, and the ports they stand on.
 //!
-//! Read in the order of an event's way: [`route`], then `ingest`, `dedup`, `batch`, `anchor`, `prove`, one file each.
-//! A stage is a [`stage::Stage`]: records and answers in, outputs and requests out; no clock, no I/O, no randomness.
+//! Read in the order of an event's way: [`route`], then [`ingest`], [`dedup`], [`batch`], [`anchor`], [`prove`], one file
+//! each. A stage is a [`stage::Stage`]: records and answers in, outputs and requests out; no clock, no I/O, no randomness.
 //! The shell that polls, steps and commits is written once, in the binary. [`ports`] is what it stands on.
 
+pub mod anchor;
+pub mod avro;
+pub mod batch;
+pub mod cloudevents;
+pub mod dedup;
+pub mod deployment;
+pub mod derive;
+pub mod devices;
+pub mod envelope;
+pub mod frame;
+pub mod ingest;
+pub mod mapping;
 pub mod ports;
+pub mod prove;
 pub mod record;
+pub mod rejected;
+pub mod ring;
+
 pub mod route;
+pub mod seen;
+pub mod source;
+pub mod span;
 pub mod stage;
+pub mod state;
+mod window;

@@ -1,6 +1,31 @@
 //! The way of an event, as one constant: the binary wires from it, and tests hold the README's table and
 //! `schemas/topics.yaml` against it.
 
+/// The topic of events in our own envelope.
+pub const EVENTS: &str = "events";
+/// The topic of accepted statements, by log.
+pub const ACCEPTED: &str = "accepted";
+/// The topic of what was not let through.
+pub const REJECTED: &str = "rejected";
+/// The topic of statements that are new, by log.
+pub const UNIQUE: &str = "unique";
+/// The topic of dedup's state.
+pub const DEDUP_LOG: &str = "dedup-log";
+/// The topic of batches, by log.
+pub const BATCHES: &str = "batches";
+/// The topic of signed checkpoints, by chain.
+pub const CHECKPOINTS: &str = "checkpoints";
+/// The topic of batch's state.
+pub const BATCH_LOG: &str = "batch-log";
+/// The topic of anchored checkpoints, by log.
+pub const ANCHORS: &str = "anchors";
+/// The topic of anchor's state: intents.
+pub const ANCHOR_LOG: &str = "anchor-log";
+/// The topic of batches whose events have receipts, by log.
+pub const PROOFS: &str = "proofs";
+/// The topic of prove's state.
+pub const PROVE_LOG: &str = "prove-log";
+
 /// One stage of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hop {
@@ -20,37 +45,37 @@ pub struct Hop {
 pub const ROUTE: [Hop; 5] = [
     Hop {
         stage: "ingest",
-        reads: &["events"],
-        writes: &["accepted", "rejected"],
+        reads: &[EVENTS],
+        writes: &[ACCEPTED, REJECTED],
         state: None,
         key: "hash(tenant, source, id)",
     },
     Hop {
         stage: "dedup",
-        reads: &["accepted"],
-        writes: &["unique", "rejected"],
-        state: Some("dedup-log"),
+        reads: &[ACCEPTED],
+        writes: &[UNIQUE, REJECTED],
+        state: Some(DEDUP_LOG),
         key: "the log",
     },
     Hop {
         stage: "batch",
-        reads: &["unique"],
-        writes: &["batches", "checkpoints"],
-        state: Some("batch-log"),
+        reads: &[UNIQUE],
+        writes: &[BATCHES, CHECKPOINTS],
+        state: Some(BATCH_LOG),
         key: "the log; the chain",
     },
     Hop {
         stage: "anchor",
-        reads: &["checkpoints"],
-        writes: &["anchors"],
-        state: Some("anchor-log"),
+        reads: &[CHECKPOINTS],
+        writes: &[ANCHORS],
+        state: Some(ANCHOR_LOG),
         key: "the log",
     },
     Hop {
         stage: "prove",
-        reads: &["batches", "anchors"],
-        writes: &["proofs"],
-        state: Some("prove-log"),
+        reads: &[BATCHES, ANCHORS],
+        writes: &[PROOFS],
+        state: Some(PROVE_LOG),
         key: "the log",
     },
 ];

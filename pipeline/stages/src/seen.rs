@@ -1,0 +1,211 @@
+//! The keys of events that were let through, for as long as copies have to be found.
+//!
+//! A ring of hourly segments: what is too old goes with its whole segment. Exact: a key that was put in is found until
+//! its segment goes. About 30 to 60 bytes a key.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use crate::record::Micros;
+
+/// The event's name as 128 bits: two events with one key do not happen by chance.
+pub type Key = [u8; 16];
+
+/// 64 bits of what the event says: copies have the same, changed copies another.
+pub type Tag = [u8; 8];
+
+/// The width of a segment: an hour of log time.
+pub const SEGMENT: Micros = 3_600_000_000;
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It is new, and now it is in.
+    New,
+    /// It is in, with the same tag.
+    Same,
+    /// It is in, with another tag.
+    Other,
+}
+
+/// Keys by the hour in which they came.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    window: Micros,
+    /// The largest log time so far.
+    now: Micros,
+    /// Segments by ascending hour.
+    segments: VecDeque<Segment>,
+    spread: Spread,
+}
+
+#[derive(Debug, Clone)]
+struct Segment {
+    hour: i64,
+    keys: HashMap<Key, Tag, Spread>,
+}
+
+impl Seen {
+    /// Nothing seen; a key is kept for at least `window` of log time after it came, and at most an hour longer.
+    pub fn new(window: Micros) -> Self {
+        Self { window, now: Micros::MIN, segments: VecDeque::new(), spread: Spread::new() }
+    }
+
+    /// Lets log time go on to `time`, never back, and drops the segments that are too old. Gives the largest time so far.
+    pub fn advance(&mut self, time: Micros) -> Micros {
+        self.now = self.now.max(time);
+        let is_over = |segment: &Segment| {
+            let end = segment.hour.saturating_add(1).saturating_mul(SEGMENT);
+            end.saturating_add(self.window) <= self.now
+        };
+        while self.segments.front().is_some_and(is_over) {
+            self.segments.pop_front();
+        }
+        self.now
+    }
+
+    /// Looks for a key, and puts it in at the present log time if it is new.
+    pub fn see(&mut self, key: Key, tag: Tag) -> Known {
+        for segment in self.segments.iter().rev() {
+            if let Some(known) = segment.keys.get(&key) {
+                return if *known == tag { Known::Same } else { Known::Other };
+            }
+        }
+        self.current().insert(key, tag);
+        Known::New
+    }
+
+    /// How many keys are in.
+    pub fn len(&self) -> usize {
+        self.segments.iter().map(|segment| segment.keys.len()).sum()
+    }
+
+    /// Whether no key is in.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The segment of the present hour: the last one, since time does not go back.
+    fn current(&mut self) -> &mut HashMap<Key, Tag, Spread> {
+        let hour = self.now.div_euclid(SEGMENT);
+        if self.segments.back().is_none_or(|last| last.hour < hour) {
+            let keys = HashMap::with_hasher(self.spread.clone());
+            self.segments.push_back(Segment { hour, keys });
+        }
+        &mut self.segments.back_mut().expect("there is a segment now").keys
+    }
+}
+
+/// Spreads keys over a table. They are hashes already, but their senders may choose among many; so two secret numbers
+/// of this process decide where they go. What comes out of a table depends on neither.
+#[derive(Debug, Clone)]
+struct Spread {
+    low: u64,
+    high: u64,
+}
+
+impl Spread {
+    fn new() -> Self {
+        let random = RandomState::new();
+        Self { low: random.hash_one(0_u8), high: random.hash_one(1_u8) }
+    }
+}
+
+impl BuildHasher for Spread {
+    type Hasher = Fold;
+
+    fn build_hasher(&self) -> Fold {
+        Fold { low: self.low, high: self.high }
+    }
+}
+
+/// Multiplies both halves of a key, each mixed with a secret number, and folds the product.
+#[derive(Debug)]
+struct Fold {
+    low: u64,
+    high: u64,
+}
+
+impl Hasher for Fold {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(16) {
+            let mut key = [0; 16];
+            key[..chunk.len()].copy_from_slice(chunk);
+            let key = u128::from_le_bytes(key);
+            self.low ^= key as u64;
+            self.high ^= (key >> 64) as u64;
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {
+        // Every key is as long as every other.
+    }
+
+    fn finish(&self) -> u64 {
+        let product = u128::from(self.low) * u128::from(self.high);
+        (product as u64) ^ ((product >> 64) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u64) -> Key {
+        let mut key = [0; 16];
+        key[8..].copy_from_slice(&number.to_be_bytes());
+        key
+    }
+
+    #[test]
+    fn a_key_is_found_within_the_window_and_forgotten_with_its_hour() {
+        let mut seen = Seen::new(2 * SEGMENT);
+        seen.advance(0);
+        assert_eq!(seen.see(key(1), [1; 8]), Known::New);
+        assert_eq!(seen.see(key(1), [1; 8]), Known::Same);
+        assert_eq!(seen.see(key(1), [2; 8]), Known::Other);
+        seen.advance(3 * SEGMENT - 1);
+        assert_eq!(seen.see(key(1), [1; 8]), Known::Same);
+        assert_eq!(seen.see(key(2), [1; 8]), Known::New);
+        seen.advance(3 * SEGMENT);
+        assert_eq!(seen.see(key(1), [2; 8]), Known::New);
+        assert_eq!(seen.see(key(2), [1; 8]), Known::Same);
+        assert_eq!(seen.len(), 2);
+    }
+
+    #[test]
+    fn time_that_steps_back_changes_nothing() {
+        let mut seen = Seen::new(SEGMENT);
+        assert_eq!(seen.advance(10 * SEGMENT), 10 * SEGMENT);
+        assert_eq!(seen.advance(0), 10 * SEGMENT);
+        assert_eq!(seen.see(key(1), [1; 8]), Known::New);
+        seen.advance(12 * SEGMENT - 1);
+        assert_eq!(seen.see(key(1), [1; 8]), Known::Same);
+        seen.advance(12 * SEGMENT);
+        assert!(seen.is_empty());
+    }
+
+    #[test]
+    fn time_at_its_ends_is_time() {
+        let mut seen = Seen::new(SEGMENT);
+        seen.advance(Micros::MIN);
+        assert_eq!(seen.see(key(1), [1; 8]), Known::New);
+        seen.advance(Micros::MAX);
+        assert_eq!(seen.see(key(1), [2; 8]), Known::New);
+    }
+
+    #[test]
+    fn keys_that_look_alike_are_told_apart() {
+        let mut seen = Seen::new(SEGMENT);
+        seen.advance(0);
+        for number in 0..100_000 {
+            assert_eq!(seen.see(key(number), [1; 8]), Known::New);
+            let mut mirrored = key(number);
+            mirrored.reverse();
+            assert_ne!(seen.see(mirrored, [2; 8]), Known::Same);
+        }
+        for number in 0..100_000 {
+            assert_eq!(seen.see(key(number), [1; 8]), if number == 0 { Known::Same } else { Known::Same });
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Where events come from: a topic, how its records are read, and what is asked of them.
+
+use serde::{Deserialize, Deserializer};
+
+use crate::mapping::Mapping;
+use crate::span::Span;
+
+/// One input topic of ingest: a `[[source]]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The topic. Each topic has one source.
+    pub topic: String,
+    /// How a record becomes an event. Default `avro`.
+    #[serde(default)]
+    pub decoder: Decoder,
+    /// For `avro`: how the envelope stands in the record. Default `bare`.
+    #[serde(default)]
+    pub framing: Framing,
+    /// For `raw`: where the parts of an event are found.
+    #[serde(default)]
+    pub mapping: Mapping,
+    /// The tenant of events that name none; an event that names another is rejected. Default: each event names its own.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// Whether events without a signature are taken; their tenant then needs a secret. Default `reject`.
+    #[serde(default)]
+    pub unsigned: Unsigned,
+    /// How long before the log's time an event's own time may lie; `off` for history that is imported. Default 24 h.
+    /// With `ahead`, at most dedup's window: an older copy is stale, a younger one is found.
+    #[serde(default)]
+    pub freshness: Freshness,
+    /// How long after the log's time an event's own time may lie, unless `freshness` is `off`. Default 10 min.
+    #[serde(default = "ahead")]
+    pub ahead: Span,
+    /// Bytes in the longest payload. 1 to 1,000,000; default 262,144.
+    #[serde(default = "max_payload")]
+    pub max_payload: usize,
+}
+
+fn ahead() -> Span {
+    Span::secs(600)
+}
+
+fn max_payload() -> usize {
+    256 << 10
+}
+
+/// Bytes in the longest payload that a source may allow: what a log takes as one record.
+pub const PAYLOAD_LIMIT: usize = 1_000_000;
+
+impl Source {
+    /// A source of our own envelopes, with the defaults.
+    pub fn new(topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            decoder: Decoder::default(),
+            framing: Framing::default(),
+            mapping: Mapping::default(),
+            tenant: None,
+            unsigned: Unsigned::default(),
+            freshness: Freshness::default(),
+            ahead: ahead(),
+            max_payload: max_payload(),
+        }
+    }
+}
+
+/// How a record becomes an event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoder {
+    /// Our own envelope in Avro (`schemas/avro/event.avsc`).
+    #[default]
+    Avro,
+    /// CloudEvents 1.0, binary and structured; the record itself says which.
+    CloudEvents,
+    /// Any bytes: the record's value is the payload, and the mapping says the rest.
+    Raw,
+}
+
+/// How an Avro envelope stands in a record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Framing {
+    /// The value is the datum.
+    #[default]
+    Bare,
+    /// As schema registries frame it: a zero byte and four bytes of schema id before the datum, or the id in the header
+    /// `__value_schema_id` and the value is the datum. Whatever the id, it must be a schema that writes like ours.
+    Registry,
+}
+
+/// What becomes of events without a signature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unsigned {
+    /// They are rejected.
+    #[default]
+    Reject,
+    /// They are accepted.
+    Accept,
+}
+
+/// How old an event may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// However old.
+    Off,
+    /// At most so much older than the log's time.
+    Within(Span),
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self::Within(Span::secs(24 * 3_600))
+    }
+}
+
+impl<'de> Deserialize<'de> for Freshness {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "off" => Ok(Self::Off),
+            text => text.parse().map(Self::Within).map_err(serde::de::Error::custom),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What the state topics carry: what each stage has to know after a crash, in Avro (`schemas/avro`).
+
+use bytes::Bytes;
+
+use crate::avro::{AvroError, Reader, Writer};
+use crate::record::Micros;
+
+/// What dedup took in: a record of `dedup-log`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DedupDelta {
+    /// The first input offset that it tells of.
+    pub from: u64,
+    /// The input offset after the last that it tells of: the next delta's `from`.
+    pub to: u64,
+    /// The largest append time of the partition below `to`.
+    pub time: Micros,
+    /// New keys by the log time at which they came, in order.
+    pub groups: Vec<DeltaGroup>,
+}
+
+/// Keys that came at one log time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeltaGroup {
+    /// The largest append time of the partition up to there.
+    pub time: Micros,
+    /// 24 bytes for each: the key (16) and the tag (8).
+    pub keys: Bytes,
+}
+
+impl DedupDelta {
+    /// The record's bytes.
+    pub fn encode(&self) -> Bytes {
+        let size: usize = self.groups.iter().map(|group| group.keys.len() + 16).sum();
+        let mut out = Writer::with_capacity(size + 32);
+        out.count(self.from);
+        out.count(self.to);
+        out.long(self.time);
+        out.array(self.groups.iter(), |out, group| {
+            out.long(group.time);
+            out.bytes(&group.keys);
+        });
+        out.into_bytes()
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`AvroError`].
+    pub fn decode(value: &Bytes) -> Result<Self, AvroError> {
+        let mut reader = Reader::new(value);
+        let delta = Self {
+            from: reader.count()?,
+            to: reader.count()?,
+            time: reader.long()?,
+            groups: reader.array(|reader| {
+                Ok(DeltaGroup { time: reader.long()?, keys: value.slice_ref(reader.bytes()?) })
+            })?,
+        };
+        reader.end()?;
+        Ok(delta)
+    }
+}
+
+/// Where batch stands in one log: the one record of a partition of `batch-log` that counts is the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchState {
+    /// The next input offset.
+    pub next: u64,
+    /// The first offset that no batch covers yet.
+    pub first: u64,
+    /// The largest append time below `next`.
+    pub time: Micros,
+    /// The log: its size and right edge, as `killick_proof` encodes it.
+    pub log: Bytes,
+}
+
+impl BatchState {
+    /// The record's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::with_capacity(self.log.len() + 40);
+        out.count(self.next);
+        out.count(self.first);
+        out.long(self.time);
+        out.bytes(&self.log);
+        out.into_bytes()
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`AvroError`].
+    pub fn decode(value: &Bytes) -> Result<Self, AvroError> {
+        let mut reader = Reader::new(value);
+        let state = Self {
+            next: reader.count()?,
+            first: reader.count()?,
+            time: reader.long()?,
+            log: value.slice_ref(reader.bytes()?),
+        };
+        reader.end()?;
+        Ok(state)
+    }
+}
+
+/// A record of `anchor-log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnchorState {
+    /// How far the input is done; one record, with the key `position`.
+    Position(Position),
+    /// An interval that is not final; the key is its id, and an empty value ends it.
+    Interval(Interval),
+}
+
+/// How far an input is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The next input offset.
+    pub next: u64,
+    /// The largest append time below it.
+    pub time: Micros,
+}
+
+/// An interval with the commands made for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interval {
+    /// Its id, unique for its chain.
+    pub id: Box<str>,
+    /// The log time of its cut.
+    pub cut: Micros,
+    /// The signed checkpoints that it covers, ascending by origin.
+    pub checkpoints: Vec<Box<str>>,
+    /// The commands in order: the last is the one to send.
+    pub attempts: Vec<Attempt>,
+}
+
+/// A command made for an interval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// Its number: whole minutes between the cut and the command's creation time.
+    pub number: u64,
+    /// Its request key.
+    pub key: Box<str>,
+    /// Its exact text.
+    pub command: Bytes,
+}
+
+impl AnchorState {
+    /// The record's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::with_capacity(4_096);
+        match self {
+            Self::Position(position) => {
+                out.long(0);
+                out.count(position.next);
+                out.long(position.time);
+            }
+            Self::Interval(interval) => {
+                out.long(1);
+                out.string(&interval.id);
+                out.long(interval.cut);
+                out.array(interval.checkpoints.iter(), |out, checkpoint| out.string(checkpoint));
+                out.array(interval.attempts.iter(), |out, attempt| {
+                    out.count(attempt.number);
+                    out.string(&attempt.key);
+                    out.bytes(&attempt.command);
+                });
+            }
+        }
+        out.into_bytes()
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`AvroError`].
+    pub fn decode(value: &Bytes) -> Result<Self, AvroError> {
+        let mut reader = Reader::new(value);
+        let state = match reader.long()? {
+            0 => Self::Position(Position { next: reader.count()?, time: reader.long()? }),
+            1 => Self::Interval(Interval {
+                id: reader.string()?.into(),
+                cut: reader.long()?,
+                checkpoints: reader.array(|reader| reader.string().map(Into::into))?,
+                attempts: reader.array(|reader| {
+                    Ok(Attempt {
+                        number: reader.count()?,
+                        key: reader.string()?.into(),
+                        command: value.slice_ref(reader.bytes()?),
+                    })
+                })?,
+            }),
+            other => return Err(AvroError::Branch(other)),
+        };
+        reader.end()?;
+        Ok(state)
+    }
+}
+
+/// How far prove is with one of its inputs: a record of `prove-log`, with the key `batches` or `anchors`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProveState {
+    /// The next input offset.
+    pub next: u64,
+    /// For `batches`: how many batches of the log are stored. For `anchors`: how many are proven.
+    pub size: u64,
+}
+
+impl ProveState {
+    /// The record's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::with_capacity(20);
+        out.count(self.next);
+        out.count(self.size);
+        out.into_bytes()
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`AvroError`].
+    pub fn decode(value: &[u8]) -> Result<Self, AvroError> {
+        let mut reader = Reader::new(value);
+        let state = Self { next: reader.count()?, size: reader.count()? };
+        reader.end()?;
+        Ok(state)
+    }
+}
