@@ -12,8 +12,12 @@
 //! | [`header`], [`rules`], [`cut`] | blocks, alone and together |
 //! | [`payload`], [`pact`] | what is in a block |
 //! | [`spv`], [`events`] | proofs about it |
+//!
+//! With the feature `devnet` there is a development network in the process.
 
 pub mod cut;
+#[cfg(feature = "devnet")]
+pub mod devnet;
 pub mod encoding;
 pub mod events;
 pub mod graph;

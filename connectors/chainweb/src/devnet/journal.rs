@@ -1,0 +1,189 @@
+//! A network's life on disk: a snapshot of its state, its kept blocks, then every round as it is made.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::hash::Hash;
+
+use super::chain::{Block, Chain, Mined, NewBlock};
+use super::mempool::Account;
+use super::network::Network;
+use super::store::{Reader, Store, StoreError, Writer};
+
+/// First byte of a frame's body: the state of all chains at their tips.
+const SNAPSHOT: u8 = b'S';
+/// Blocks that the state of the snapshot has in it already.
+const HISTORY: u8 = b'H';
+/// Blocks that change the state.
+const ROUND: u8 = b'R';
+
+/// Heights of history in one frame.
+const HEIGHTS_PER_FRAME: u64 = 64;
+
+pub(super) struct Journal {
+    store: Store,
+    /// Rounds since the file was last written anew.
+    rounds: u64,
+    /// Whether the last append failed, so that the file has to be written anew.
+    is_broken: bool,
+}
+
+impl Journal {
+    /// Opens a folder and brings `network`, which is at genesis, to where the folder's network was.
+    pub(super) fn open(folder: &Path, network: &mut Network) -> Result<Self, StoreError> {
+        let mut rounds = 0;
+        let mut other_network = None;
+        let store = Store::open(folder, |body| {
+            let (kind, body) = body.split_first().ok_or("empty frame")?;
+            let mut body = Reader(body);
+            match *kind {
+                SNAPSHOT => {
+                    let found = body.text().ok_or("unreadable snapshot")?;
+                    if found != identity(network) {
+                        other_network = Some(found);
+                        return Err("another network");
+                    }
+                    network
+                        .chains_mut()
+                        .iter_mut()
+                        .try_for_each(|chain| read_chain(chain, &mut body))
+                        .ok_or("unreadable snapshot")?;
+                }
+                HISTORY => {
+                    while !body.0.is_empty() {
+                        let block = Block::read(&mut body).ok_or("unreadable block")?;
+                        check(network, &block)?;
+                        let chain = network.chains_mut().get_mut(block.header.chain.0 as usize);
+                        chain.ok_or("block of an unknown chain")?.push(block);
+                    }
+                }
+                ROUND => {
+                    rounds += 1;
+                    while !body.0.is_empty() {
+                        let new = NewBlock::read(&mut body).ok_or("unreadable block")?;
+                        check(network, &new.block)?;
+                        network.apply(new);
+                    }
+                }
+                _ => return Err("unknown kind of frame"),
+            }
+            Ok(())
+        });
+        let store = match (store, other_network) {
+            (Err(StoreError::Damaged { path, .. }), Some(found)) => {
+                return Err(StoreError::OtherNetwork { path, found, wanted: identity(network) });
+            }
+            (store, _) => store?,
+        };
+        let is_complete = network.chains().iter().all(|chain| chain.blocks().next().is_some());
+        if !is_complete {
+            return Err(StoreError::Damaged {
+                path: store.path().to_owned(),
+                at: store.len(),
+                what: "no blocks of a chain",
+            });
+        }
+        Ok(Self { store, rounds, is_broken: false })
+    }
+
+    /// Whether the file holds as much of the past as of the present, or is not good for appending any more.
+    pub(super) fn wants_rewrite(&self, network: &Network) -> bool {
+        self.is_broken || self.rounds >= network.retain()
+    }
+
+    /// Makes a round of blocks durable; only then they may become part of the network.
+    pub(super) fn append(&mut self, round: &[NewBlock]) -> Result<(), StoreError> {
+        let mut out = Writer(vec![ROUND]);
+        round.iter().for_each(|new| new.write(&mut out));
+        self.is_broken = true;
+        let appended = self.store.append(&out.0);
+        appended.map_err(|cause| StoreError::Io { path: self.store.path().to_owned(), cause })?;
+        self.is_broken = false;
+        self.rounds += 1;
+        Ok(())
+    }
+
+    /// Writes the file anew: the state, and the blocks that are kept.
+    pub(super) fn rewrite(&mut self, network: &Network) -> Result<(), StoreError> {
+        let snapshot = std::iter::once_with(|| {
+            let mut out = Writer(vec![SNAPSHOT]);
+            out.bytes(identity(network).as_bytes());
+            network.chains().iter().for_each(|chain| write_chain(chain, &mut out));
+            out.0
+        });
+        let first = network.chains().iter().map(Chain::first_height).min().unwrap_or(0);
+        let last = network.chains().iter().map(|chain| chain.tip().header.height).max().unwrap_or(0);
+        let step = usize::try_from(HEIGHTS_PER_FRAME).unwrap_or(usize::MAX);
+        let history = (first..=last).step_by(step).map(|from| {
+            let mut out = Writer(vec![HISTORY]);
+            for chain in network.chains() {
+                let heights = from..from.saturating_add(HEIGHTS_PER_FRAME);
+                heights.filter_map(|height| chain.at(height)).for_each(|block| block.write(&mut out));
+            }
+            out.0
+        });
+        let rewritten = self.store.rewrite(snapshot.chain(history));
+        rewritten.map_err(|cause| StoreError::Io { path: self.store.path().to_owned(), cause })?;
+        (self.rounds, self.is_broken) = (0, false);
+        Ok(())
+    }
+}
+
+/// What must not change over the life of a folder.
+fn identity(network: &Network) -> String {
+    let version = network.version();
+    format!("{} {:08x} {} {}", version.name, version.code, network.graph(), network.miner())
+}
+
+/// Checks that a block of the file continues its chain and has the contents that its header says.
+fn check(network: &Network, block: &Block) -> Result<(), &'static str> {
+    let chain = network.chain(block.header.chain).ok_or("block of an unknown chain")?;
+    if let Some(tip) = chain.blocks().next_back()
+        && (tip.header.hash != block.header.parent || tip.header.height + 1 != block.header.height)
+    {
+        return Err("block that does not continue its chain");
+    }
+    if !block.header.verify_hash() || network.payload_of(block).payload_hash != block.header.payload_hash {
+        return Err("block with another hash than its contents");
+    }
+    Ok(())
+}
+
+fn write_chain(chain: &Chain, out: &mut Writer) {
+    out.u64(chain.next_tx_id);
+    out.u64(chain.accounts.len() as u64);
+    for (name, account) in &chain.accounts {
+        out.bytes(name.as_bytes());
+        out.bytes(account.key.as_bytes());
+        out.u128(account.balance);
+    }
+    out.u64(chain.mined.len() as u64);
+    for (key, mined) in &chain.mined {
+        out.0.extend_from_slice(&key.0);
+        out.u64(mined.height);
+        out.u64(mined.index as u64);
+        out.i64(mined.expires);
+    }
+}
+
+/// Reads the state of a chain. Accounts that are configured keep their configured key, and their balance where
+/// the folder knows them.
+fn read_chain(chain: &mut Chain, from: &mut Reader<'_>) -> Option<()> {
+    chain.clear();
+    chain.next_tx_id = from.u64()?;
+    let mut accounts = BTreeMap::new();
+    for _ in 0..from.u64()? {
+        accounts.insert(from.text()?, Account { key: from.text()?, balance: from.u128()? });
+    }
+    for (name, configured) in &chain.accounts {
+        let account = accounts.entry(name.clone()).or_insert_with(|| configured.clone());
+        account.key.clone_from(&configured.key);
+    }
+    chain.accounts = accounts;
+    for _ in 0..from.u64()? {
+        let key = Hash(from.hash()?);
+        let (height, index) = (from.u64()?, usize::try_from(from.u64()?).ok()?);
+        chain.mined.insert(key, Mined { height, index, expires: from.i64()? });
+    }
+    Some(())
+}

@@ -1,0 +1,200 @@
+//! A development network in the process: braided blocks, byte for byte as a node makes them.
+//!
+//! **It proves nothing to anyone else.** There is no proof of work, and whoever runs it can make any history at
+//! any time. It is there to develop, to try and to test against, and for a single machine that wants no network.
+//!
+//! What is real: headers, adjacency, difficulty, weights, payloads, outputs, proofs, the checks and error texts
+//! of a node's mempool, gas and fees. What is not: contracts (see [`Network::send`] for what is executed), several
+//! nodes, forks. Commands that a node would execute differently become failed transactions.
+//!
+//! | layer | what it does |
+//! |---|---|
+//! | [`Network`] | pure: commands and times in, blocks out |
+//! | [`Devnet`] | drives a network by the clock, keeps it in a folder, answers from any thread |
+//! | [`Devnet::serve`] | the service API of a node over HTTP |
+
+mod chain;
+mod code;
+mod decimal;
+mod execute;
+mod http;
+mod journal;
+mod json;
+mod mempool;
+mod network;
+mod payload;
+mod runner;
+mod store;
+mod text;
+mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::graph::{ChainId, Graph};
+use crate::hash::Hash;
+
+pub use network::{MakeError, Network};
+pub use runner::Devnet;
+pub use store::StoreError;
+
+/// The version of the node whose behaviour is repeated.
+pub const NODE_VERSION: &str = "2.32.0";
+
+/// What a development network has to say about itself wherever it starts.
+pub const BANNER: &str = "DEVELOPMENT NETWORK: no proof of work, one maker of all blocks. \
+    Its blocks prove nothing about time to anyone else.";
+
+/// What a development network is made of.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The chains and how they are braided. Default: twenty, under the name and rules of `development`; other
+    /// graphs are test networks named `development-<graph>`.
+    pub graph: Graph,
+    /// Time between two blocks of a chain. 10 ms to 1 h, or zero: then blocks are made by
+    /// [`Devnet::make_round`] only. Default 1 s.
+    pub block_interval: Duration,
+    /// Accounts on every chain. Default: the published development accounts, `sender00` first.
+    pub accounts: Vec<Account>,
+    /// Key that all blocks pay, 64 lower-case hex digits.
+    pub miner_key: String,
+    /// Where the network is kept. Default: nowhere, it ends with the process.
+    pub folder: Option<PathBuf>,
+    /// Heights that are kept below the newest block; older blocks, results and proofs are gone. At least 16,
+    /// default 2,000 (about 30 MB of memory with twenty chains).
+    pub retain_heights: u64,
+}
+
+/// An account guarded by one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// 3 to 256 characters.
+    pub name: String,
+    /// The ed25519 public key, 64 lower-case hex digits.
+    pub public_key: String,
+    /// Whole coins at genesis.
+    pub balance: u64,
+}
+
+/// Name and public key of the published development accounts.
+const DEVELOPMENT_ACCOUNTS: [(&str, &str); 3] = [
+    ("sender00", "368820f80c324bbc7c2b0610688a7da43e39f91d118732671cd9c7500ff43cca"),
+    ("sender01", "6be2f485a7af75fedb4b7f153a903f7e6000ca4aa501179c91a2450b777bd2a7"),
+    ("sender02", "3a9dd532d73dace195dbb64d1dba6572fb783d0fdd324685e32fbda2f89f99a6"),
+];
+
+impl Default for Config {
+    fn default() -> Self {
+        let account = |(name, key): (&str, &str)| Account {
+            name: name.to_owned(),
+            public_key: key.to_owned(),
+            balance: 100_000_000,
+        };
+        Self {
+            graph: Graph::Twenty,
+            block_interval: Duration::from_secs(1),
+            accounts: DEVELOPMENT_ACCOUNTS.map(account).to_vec(),
+            miner_key: DEVELOPMENT_ACCOUNTS[0].1.to_owned(),
+            folder: None,
+            retain_heights: 2_000,
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Not 64 lower-case hex digits.
+    #[error("not a public key of 64 lower-case hex digits: {0:?}")]
+    Key(String),
+    /// A name that the coin contract refuses.
+    #[error("not an account name of 3 to 256 Latin-1 characters: {0:?}")]
+    AccountName(String),
+    /// The interval is out of its range.
+    #[error("block interval of {0:?} is not zero and not between 10 ms and 1 h")]
+    BlockInterval(Duration),
+    /// Too few heights for a proof to be made.
+    #[error("{0} heights to keep, at least 16 are needed")]
+    RetainHeights(u64),
+    /// The rules ask for what this network does not do.
+    #[error("network {0} has proof of work, or more than one graph")]
+    Version(String),
+}
+
+/// Why a development network does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No thread could be started.
+    #[error("cannot start the thread that makes blocks")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why no round of blocks was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RoundError {
+    /// No chain can have a block.
+    #[error(transparent)]
+    Make(#[from] MakeError),
+    /// The blocks could not be made durable, so they do not exist.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A refused request to send: the status and text that a node answers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("refused with status {status}: {text}")]
+pub struct SendError {
+    /// 400; 404 for an unknown chain; or 500, behind which a node hides most refusals of its mempool.
+    pub status: u16,
+    /// The reason in the words of a node.
+    pub text: String,
+}
+
+impl SendError {
+    fn refused(text: String) -> Self {
+        Self { status: 400, text }
+    }
+
+    fn swallowed() -> Self {
+        Self { status: 500, text: "Something went wrong".into() }
+    }
+
+    fn unknown_chain() -> Self {
+        Self { status: 404, text: String::new() }
+    }
+}
+
+/// Why there is no proof.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpvError {
+    /// The network has no such chain.
+    #[error("no chain {0}")]
+    UnknownChain(ChainId),
+    /// Not mined on this chain, or so long ago that the block is not kept. In the words of a node.
+    #[error("Transaction hash not found: \"{0}\"")]
+    NotFound(Hash),
+    /// The target chain has not reached the height yet: ask again. In the words of a node.
+    #[error("SPV target not reachable: target chain not reachable. Chainweb instance is too young")]
+    NotReachable,
+}
+
+/// The newest block of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Height.
+    pub height: u64,
+    /// Block hash.
+    pub hash: Hash,
+    /// µs since 1970.
+    pub creation_time: i64,
+}
