@@ -67,6 +67,9 @@ pub enum HeaderError {
     /// The object form names a network that is not known here.
     #[error("unknown network {0:?}")]
     Network(String),
+    /// The object form has more adjacent parents than the binary form can count.
+    #[error("{0} adjacent parents, at most 65535 can be encoded")]
+    Adjacents(usize),
     /// A number of the object form is not a decimal of the right size.
     #[error("{field} is not a number: {text:?}")]
     Number {
@@ -135,8 +138,9 @@ impl Header {
         bytes.extend_from_slice(&self.flags.to_le_bytes());
         bytes.extend_from_slice(&self.creation_time.to_le_bytes());
         bytes.extend_from_slice(&self.parent.0);
-        // A graph has fewer than 2^16 neighbours, and a decoded header too.
-        bytes.extend_from_slice(&(self.adjacents.len() as u16).to_le_bytes());
+        // Headers that were decoded have no more; one made by hand that has does not decode.
+        let count = u16::try_from(self.adjacents.len()).unwrap_or(u16::MAX);
+        bytes.extend_from_slice(&count.to_le_bytes());
         for (chain, hash) in &self.adjacents {
             bytes.extend_from_slice(&chain.0.to_le_bytes());
             bytes.extend_from_slice(&hash.0);
@@ -316,8 +320,11 @@ impl HeaderObject {
     /// The header, whose network has this code.
     ///
     /// # Errors
-    /// [`HeaderError::Number`] for a nonce or a chain that is not a decimal.
+    /// [`HeaderError::Number`] for a nonce or a chain that is not a decimal, [`HeaderError::Adjacents`].
     pub fn to_header(&self, code: u32) -> Result<Header, HeaderError> {
+        if self.adjacents.len() > usize::from(u16::MAX) {
+            return Err(HeaderError::Adjacents(self.adjacents.len()));
+        }
         let mut adjacents = Vec::with_capacity(self.adjacents.len());
         for (chain, hash) in &self.adjacents {
             adjacents.push((ChainId(decimal("adjacents", chain)?), *hash));

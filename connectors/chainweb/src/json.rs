@@ -1,6 +1,7 @@
 //! JSON read strictly and written as a node writes it.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -106,6 +107,98 @@ pub(crate) fn is_json(text: &str) -> bool {
     serde::de::IgnoredAny::deserialize(&mut deserializer).is_ok() && deserializer.end().is_ok()
 }
 
+/// Where the value of a member stands in the text of a JSON object; `None` where there is none, or no object.
+///
+/// For texts that are known to be JSON and whose bytes must not change: what is parsed and printed again is not
+/// what was hashed. Names with escapes are not found.
+pub fn member(text: &str, name: &str) -> Option<Range<usize>> {
+    let mut scanner = Scanner { bytes: text.as_bytes(), at: 0 };
+    scanner.expect(b'{')?;
+    loop {
+        let key = scanner.value()?;
+        scanner.expect(b':')?;
+        let value = scanner.value()?;
+        if text.get(key)?.strip_prefix('"')?.strip_suffix('"')? == name {
+            return Some(value);
+        }
+        scanner.expect(b',')?;
+    }
+}
+
+/// Walks over JSON values without reading them.
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Scanner<'_> {
+    fn skip_space(&mut self) {
+        while self.bytes.get(self.at).is_some_and(u8::is_ascii_whitespace) {
+            self.at += 1;
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Option<()> {
+        self.skip_space();
+        (*self.bytes.get(self.at)? == byte).then(|| self.at += 1)
+    }
+
+    /// The place of the next value.
+    fn value(&mut self) -> Option<Range<usize>> {
+        self.skip_space();
+        let start = self.at;
+        let mut depth = 0_usize;
+        loop {
+            match self.bytes.get(self.at)? {
+                b'"' => self.string()?,
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                    continue;
+                }
+                b'}' | b']' => {
+                    depth = depth.checked_sub(1)?;
+                    self.at += 1;
+                }
+                b',' | b':' => {
+                    self.at += 1;
+                    (depth > 0).then_some(())?;
+                    continue;
+                }
+                byte if byte.is_ascii_whitespace() => {
+                    self.at += 1;
+                    continue;
+                }
+                _ => self.word(),
+            }
+            if depth == 0 {
+                return Some(start..self.at);
+            }
+        }
+    }
+
+    fn string(&mut self) -> Option<()> {
+        self.at += 1;
+        loop {
+            match self.bytes.get(self.at)? {
+                b'"' => break,
+                b'\\' => self.at += 2,
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        Some(())
+    }
+
+    /// A number, `true`, `false` or `null`.
+    fn word(&mut self) {
+        let is_end = |byte: &u8| b",:{}[]\"".contains(byte) || byte.is_ascii_whitespace();
+        while self.bytes.get(self.at).is_some_and(|byte| !is_end(byte)) {
+            self.at += 1;
+        }
+    }
+}
+
 /// Appends `text` as a JSON string with the escapes of a node: `\"`, `\\`, `\n`, `\r`, `\t`, and `\u00xx` for
 /// other control characters below U+0020. Everything else stands as it is.
 pub fn write_string(out: &mut String, text: &str) {
@@ -152,6 +245,22 @@ mod tests {
     fn what_is_not_one_json_value_is_refused() {
         for text in ["", "1 2", "{}x", "\u{feff}1", r#""\ud800""#, "1e999", "'a'", "{a:1}", "[1,]"] {
             assert!(parse_strict(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_is_found_where_it_stands() {
+        let text = r#" { "a" : [1,{"c":"}\""}], "c":  -1.5e3 ,"d":{"c":null},"e":"x"}"#;
+        let at = |name| member(text, name).map(|range| &text[range]);
+        assert_eq!(at("a"), Some(r#"[1,{"c":"}\""}]"#));
+        assert_eq!(at("c"), Some("-1.5e3"));
+        assert_eq!(at("d"), Some(r#"{"c":null}"#));
+        assert_eq!(at("e"), Some(r#""x""#));
+        assert_eq!(at("f"), None);
+        for broken in
+            ["", "{", "{}", "[]", r#"{"a""#, r#"{"a":"#, r#"{"a":]}"#, r#"{"a":"\"#, "{a:1}", r#"{,"a":1}"#]
+        {
+            assert_eq!(member(broken, "a"), None, "{broken:?}");
         }
     }
 

@@ -154,7 +154,7 @@ fn window(parent: &Header) -> u64 {
 
 /// Whether the block after `parent` begins an epoch.
 fn is_last_in_epoch(parent: &Header) -> bool {
-    parent.height.wrapping_add(1) % window(parent) == 0
+    parent.height.wrapping_add(1).is_multiple_of(window(parent))
 }
 
 /// The target of the block after `parent`, if it is created at `creation_time` (which matters to old rules only).

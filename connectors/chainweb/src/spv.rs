@@ -11,7 +11,7 @@ use crate::graph::ChainId;
 use crate::hash::Hash;
 use crate::header::{FIRST_ADJACENT_LEAF, Header, PARENT_LEAF, PAYLOAD_LEAF};
 use crate::json::{self, JsonError};
-use crate::merkle::{Algorithm, MAX_STEPS, MerkleProof, MerkleProofError, Step, Tag};
+use crate::merkle::{self, Algorithm, MerkleProof, MerkleProofError, Step, Tag};
 use crate::payload::PayloadWithOutputs;
 use crate::version::Version;
 
@@ -149,7 +149,7 @@ impl Proof {
     pub fn root(&self) -> Hash {
         match &self.subject {
             Subject::Input(tagged) => self.object.root_of_input(Algorithm::Sha512t256, tagged),
-            Subject::Tree(root) => crate::merkle::run(Algorithm::Sha512t256, *root, &self.object.steps),
+            Subject::Tree(root) => merkle::run(Algorithm::Sha512t256, *root, &self.object.steps),
         }
     }
 
@@ -246,13 +246,29 @@ pub fn create(
     index: usize,
     part: Part,
 ) -> Result<Proof, CreateError> {
-    let unreachable = CreateError::Unreachable { source_chain: source, height };
-    let path =
-        version.graph_at(target.height).shortest_path(target.chain, source).ok_or(unreachable.clone())?;
-    // Blocks from the target back to the source, each with the leaf of the one before it on the way.
+    let path = version.graph_at(target.height).shortest_path(target.chain, source);
+    let path = path.ok_or(CreateError::Unreachable { source_chain: source, height })?;
+    create_along(blocks, target, &path, height, index, part)
+}
+
+/// Builds the same proof along given chains: the target's first, the source's last, neighbours beside each other.
+///
+/// # Errors
+/// [`CreateError`].
+pub fn create_along(
+    blocks: &impl Blocks,
+    target: &Header,
+    chains: &[ChainId],
+    height: u64,
+    index: usize,
+    part: Part,
+) -> Result<Proof, CreateError> {
+    let source_chain = chains.last().copied().unwrap_or(target.chain);
+    let unreachable = CreateError::Unreachable { source_chain, height };
+    // The paths through headers from the target back to the source: the last one comes first in the proof.
     let mut upward: Vec<Vec<Step>> = Vec::new();
     let mut at = target.clone();
-    for next in path.iter().skip(1) {
+    for next in chains.iter().skip(1) {
         let place = at.adjacents.iter().position(|(chain, _)| chain == next).ok_or(unreachable.clone())?;
         upward.push(header_path(&at, FIRST_ADJACENT_LEAF + place)?);
         at = find(blocks, at.adjacents[place].1)?;
@@ -261,7 +277,7 @@ pub fn create(
         upward.push(header_path(&at, PARENT_LEAF)?);
         at = find(blocks, at.parent)?;
     }
-    if at.height != height || at.chain != source {
+    if at.height != height || at.chain != source_chain {
         return Err(unreachable);
     }
     let payload = blocks.payload(&at.payload_hash).ok_or(CreateError::NoPayload(at.payload_hash))?;
@@ -287,9 +303,4 @@ fn header_path(header: &Header, leaf: usize) -> Result<Vec<Step>, CreateError> {
 
 fn find(blocks: &impl Blocks, hash: Hash) -> Result<Header, CreateError> {
     blocks.header(&hash).ok_or(CreateError::NoHeader(hash))
-}
-
-/// The number of steps a proof can have without being refused by [`Proof::parse`].
-pub const fn max_steps() -> usize {
-    MAX_STEPS
 }

@@ -211,3 +211,106 @@ fn add<const N: usize>(a: [u64; N], b: [u64; N]) -> ([u64; N], bool) {
     }
     (sum, carry)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Numbers of all magnitudes: random limbs, some of them zero or full.
+    fn number() -> impl Strategy<Value = U256> {
+        let limb = prop_oneof![Just(0), Just(u64::MAX), 0..9_u64, any::<u64>()];
+        [limb.clone(), limb.clone(), limb.clone(), limb].prop_map(U256)
+    }
+
+    /// A naive number: little-endian digits of base 256.
+    type Digits = Vec<u8>;
+
+    fn digits(value: U256) -> Digits {
+        value.to_le_bytes().to_vec()
+    }
+
+    fn sum(a: &[u8], b: &[u8]) -> Digits {
+        let (mut out, mut carry) = (Vec::new(), 0);
+        for place in 0..a.len().max(b.len()) + 1 {
+            let digit = |number: &[u8]| u16::from(number.get(place).copied().unwrap_or(0));
+            let total = digit(a) + digit(b) + carry;
+            out.push(total as u8);
+            carry = total >> 8;
+        }
+        out
+    }
+
+    fn product(a: &[u8], b: &[u8]) -> Digits {
+        let mut out = vec![0];
+        for (place, digit) in b.iter().enumerate() {
+            let (mut row, mut carry) = (vec![0; place], 0);
+            for other in a {
+                let total = u16::from(*other) * u16::from(*digit) + carry;
+                row.push(total as u8);
+                carry = total >> 8;
+            }
+            row.push(carry as u8);
+            out = sum(&out, &row);
+        }
+        out
+    }
+
+    fn trimmed(mut digits: Digits) -> Digits {
+        while digits.last() == Some(&0) {
+            digits.pop();
+        }
+        digits
+    }
+
+    fn wide_digits(value: Wide) -> Digits {
+        value.0.iter().flat_map(|limb| limb.to_le_bytes()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_and_order_are_those_of_the_number(a in number(), b in number()) {
+            prop_assert_eq!(U256::from_le_bytes(a.to_le_bytes()), a);
+            let naive = |value: U256| { let mut bytes = value.to_le_bytes(); bytes.reverse(); bytes };
+            prop_assert_eq!(a.cmp(&b), naive(a).cmp(&naive(b)));
+            prop_assert_eq!(format!("{a:x}"), hex::encode(naive(a)));
+        }
+
+        #[test]
+        fn a_sum_is_exact_or_none(a in number(), b in number()) {
+            let exact = trimmed(sum(&digits(a), &digits(b)));
+            match a.checked_add(b) {
+                Some(total) => prop_assert_eq!(trimmed(digits(total)), exact),
+                None => prop_assert!(exact.len() > 32),
+            }
+        }
+
+        #[test]
+        fn quotient_and_remainder_make_the_number_again(a in number(), factor in any::<u64>(), b in number()) {
+            let dividend = Wide::product(a, factor);
+            prop_assert_eq!(trimmed(wide_digits(dividend)), trimmed(product(&digits(a), &factor.to_le_bytes())));
+            let Some((quotient, remainder)) = dividend.div_rem(Wide::from(b)) else {
+                prop_assert_eq!(b, U256::ZERO);
+                return Ok(());
+            };
+            prop_assert!(remainder.less_than(&Wide::from(b)));
+            let back = sum(&product(&wide_digits(quotient), &digits(b)), &wide_digits(remainder));
+            prop_assert_eq!(trimmed(back), trimmed(wide_digits(dividend)));
+            let up = if remainder == Wide::ZERO { quotient } else { quotient.wrapping_add(U256::from(1)) };
+            prop_assert!(dividend.div_ceil(Wide::from(b)) == Some(up));
+        }
+    }
+
+    #[test]
+    fn a_divisor_beyond_the_top_bit_divides() {
+        let top = Wide([0, 0, 0, 0, 1 << 63]);
+        let (quotient, remainder) = Wide([u64::MAX; 5]).div_rem(top).expect("not zero");
+        assert!(
+            quotient == Wide::from(1)
+                && remainder == Wide([u64::MAX, u64::MAX, u64::MAX, u64::MAX, (1 << 63) - 1])
+        );
+        assert_eq!(U256::MAX.checked_div(U256::ZERO), None);
+        assert_eq!(U256::MAX.checked_div(U256::from(1)), Some(U256::MAX));
+    }
+}

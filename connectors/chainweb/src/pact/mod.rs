@@ -8,6 +8,6 @@ mod webauthn;
 
 pub use command::{Command, CommandError, MAX_SIGNATURES, Scheme, Signer, command_hash};
 pub use exec::{Capability, Exec, ExecError, MAX_TTL};
-pub use result::{CommandResult, Outcome, ResultError};
+pub use result::{CommandResult, Outcome, ResultError, output_of_poll};
 #[cfg(feature = "webauthn")]
 pub use webauthn::{WebAuthnError, verify as verify_webauthn};

@@ -122,3 +122,13 @@ impl CommandResult {
         }
     }
 }
+
+/// The output of a command as it stands in its block, from the text of a poll's answer: the two differ in the value
+/// of `metaData` only, which is null in the block. `None` where the answer has no result for this key.
+///
+/// The bytes are taken over as they are, so the answer has to be the text as it was received.
+pub fn output_of_poll(answer: &str, request_key: &Hash) -> Option<String> {
+    let result = &answer[json::member(answer, &request_key.to_string())?];
+    let meta_data = json::member(result, "metaData")?;
+    Some([&result[..meta_data.start], "null", &result[meta_data.end..]].concat())
+}
