@@ -1,2 +1,26 @@
-//! Killick.
-fn main() {}
+//! Killick: events become receipts that verify with nothing but a file.
+
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Proves later that an event existed by a given time and has not changed since, with nothing but a file.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Verify(verify::VerifyArgs),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Verify(args) => verify::run(&args),
+    }
+}

@@ -46,7 +46,7 @@ impl Together {
         let mut conflict = None;
         for (size, root) in &held.checkpoints {
             let key = digest(&[&held.origin, &size.to_string()]);
-            let about = "two checkpoints of the same log and size have different roots";
+            let about = "the log signed two roots for the same size: a split view";
             conflict = conflict.or(see(&mut self.roots, key, *root, number).map(|earlier| Conflict {
                 earlier,
                 field: "log.checkpoint",
@@ -55,14 +55,14 @@ impl Together {
         }
         let key = digest(&[&held.origin, &held.number.to_string()]);
         let earlier = see(&mut self.batches, key, held.batch, number);
-        let about = "the same batch number of the same log has different headers";
+        let about = "the log has two batches with the same number: a split view";
         conflict = conflict.or(earlier.map(|earlier| Conflict { earlier, field: "batch.header", about }));
 
         let key = digest(&[&held.event.tenant, &held.event.source, &held.event.id]);
         let place = digest(&[&held.origin, &held.number.to_string(), &held.index.to_string()]);
         let about = match self.events.get(&key) {
             Some(((statement, _), _)) if *statement != held.statement => {
-                "the same event has different statements"
+                "there are two statements for the same event"
             }
             _ => "the same event stands in two places",
         };
