@@ -35,7 +35,7 @@ use crate::graph::{ChainId, Graph};
 use crate::hash::Hash;
 
 pub use network::{MakeError, Network};
-pub use runner::Devnet;
+pub use runner::{Clock, Devnet};
 pub use store::StoreError;
 
 /// The version of the node whose behaviour is repeated.

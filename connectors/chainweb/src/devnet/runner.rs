@@ -28,6 +28,9 @@ const MANUAL_DELAY: Duration = Duration::from_secs(1);
 /// How long a node lets a client listen.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(180);
 
+/// Tells the time in µs since 1970.
+pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
+
 /// A running development network. Dropping it stops it.
 pub struct Devnet {
     shared: Arc<Shared>,
@@ -43,6 +46,7 @@ struct Shared {
     rounds: watch::Sender<u64>,
     stop: Mutex<bool>,
     stopping: Condvar,
+    clock: Clock,
     name: Cow<'static, str>,
     graph: Graph,
 }
@@ -53,6 +57,14 @@ impl Devnet {
     /// # Errors
     /// [`StartError`].
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with_clock(config, Box::new(system_time))
+    }
+
+    /// As [`Devnet::start`], with all times from `clock`: the same calls at the same times make the same blocks.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
         let mut network = Network::new(
             version(config.graph, config.block_interval)?,
             &config.accounts,
@@ -71,6 +83,7 @@ impl Devnet {
             rounds: watch::Sender::new(0),
             stop: Mutex::new(false),
             stopping: Condvar::new(),
+            clock,
             name,
             graph,
         });
@@ -99,7 +112,7 @@ impl Devnet {
     /// # Errors
     /// [`RoundError`]; then there are no new blocks.
     pub fn make_round(&self) -> Result<(), RoundError> {
-        self.shared.make_round(now())
+        self.shared.make_round()
     }
 
     /// Looks at the network between two rounds.
@@ -130,7 +143,7 @@ impl Devnet {
     /// # Errors
     /// [`SendError`].
     pub fn send_all(&self, chain: ChainId, commands: &[Command]) -> Result<Vec<Hash>, SendError> {
-        lock(&self.shared.network).send(chain, commands, now())
+        lock(&self.shared.network).send(chain, commands, (self.shared.clock)())
     }
 
     /// Sends one command; its request key.
@@ -239,7 +252,7 @@ impl Shared {
                 return;
             }
             drop(stop);
-            let error = self.make_round(now()).err().map_or_else(String::new, |error| error_text(&error));
+            let error = self.make_round().err().map_or_else(String::new, |error| error_text(&error));
             if error != last_error && !error.is_empty() {
                 tracing::error!(error, "no blocks are made");
             }
@@ -248,14 +261,14 @@ impl Shared {
         }
     }
 
-    fn make_round(&self, now: i64) -> Result<(), RoundError> {
+    fn make_round(&self) -> Result<(), RoundError> {
         let mut journal = lock(&self.journal);
         let round = {
             let network = lock(&self.network);
             if let Some(journal) = journal.as_mut().filter(|journal| journal.wants_rewrite(&network)) {
                 journal.rewrite(&network)?;
             }
-            network.build_round(now)?
+            network.build_round((self.clock)())?
         };
         // A crash before this line: the blocks never were. After it: they are, though nobody saw them yet.
         journal.as_mut().map_or(Ok(()), |journal| journal.append(&round))?;
@@ -290,7 +303,7 @@ fn version(graph: Graph, interval: Duration) -> Result<Version, ConfigError> {
 }
 
 /// µs since 1970 by the system's clock.
-fn now() -> i64 {
+fn system_time() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -1,0 +1,14 @@
+//! The development network, from outside: its blocks, its memory, its folder and its HTTP.
+#![cfg(feature = "devnet")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+#[path = "devnet/blocks.rs"]
+mod blocks;
+#[path = "devnet/commands.rs"]
+mod commands;
+#[path = "devnet/folder.rs"]
+mod folder;
+#[path = "devnet/http.rs"]
+mod http;
+#[path = "devnet/support.rs"]
+mod support;
