@@ -1,0 +1,459 @@
+//! The catalog: what receipts are derived from, in one file beside the log.
+//!
+//! Keys are texts and numbers in an order that serves the reading: a zero byte ends a text (texts have no control
+//! characters), numbers are big-endian. The events of a batch are inserted in the order of their keys, so that devices
+//! which count their events cost little. Puts that wait at the same time share one durable write.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf, BufMut, Bytes};
+use killick_proof::batch::BatchHeader;
+use killick_proof::log::{Log, NodeId};
+use killick_proof::statement::Statement;
+use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use sha2::{Digest, Sha256};
+
+use crate::folder::Folder;
+
+/// origin, number → the batch
+const BATCHES: Bytewise = TableDefinition::new("batches");
+/// origin → the state of its tree after the last batch
+const LOGS: Bytewise = TableDefinition::new("logs");
+/// origin, level, index → the root of a complete subtree
+const NODES: Bytewise = TableDefinition::new("nodes");
+/// origin, size, digest of the rest → checkpoint and anchor
+const ANCHORS: Bytewise = TableDefinition::new("anchors");
+/// tenant, source, id, origin, number, index → nothing
+const EVENTS: Bytewise = TableDefinition::new("events");
+/// tenant, day, origin, number → nothing
+const DAYS: Bytewise = TableDefinition::new("days");
+
+type Bytewise = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type Key = Vec<u8>;
+
+/// Memory that the store may use for what it read, in bytes.
+const CACHE: usize = 32 << 20;
+/// Puts that share one write at the most: their batches are in memory.
+const TOGETHER: usize = 64;
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+
+/// An embedded catalog, open. Cheap to clone: all clones are the same catalog.
+#[derive(Clone)]
+pub struct EmbeddedCatalog(Arc<Shared>);
+
+struct Shared {
+    database: Database,
+    queue: Mutex<Queue>,
+    done: Condvar,
+    /// The folder stays ours while the catalog is open.
+    _folder: Arc<Folder>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<(u64, Put)>,
+    outcomes: HashMap<u64, Result<(), CatalogError>>,
+    tickets: u64,
+    is_led: bool,
+}
+
+#[derive(Clone)]
+enum Put {
+    Batch(Arc<BatchRecord>),
+    Anchor(Arc<AnchorRecord>),
+}
+
+impl EmbeddedCatalog {
+    /// Opens the catalog of a folder, making it if it is not there.
+    ///
+    /// # Errors
+    /// [`CatalogError::Damaged`] if the file is not what it should be; [`CatalogError::Failed`].
+    pub fn open(folder: &Arc<Folder>) -> Result<Self, CatalogError> {
+        let database = Self::database(&folder.path().join("catalog.redb"))?;
+        Ok(Self(Arc::new(Shared {
+            database,
+            queue: Mutex::default(),
+            done: Condvar::new(),
+            _folder: Arc::clone(folder),
+        })))
+    }
+
+    fn database(path: &Path) -> Result<Database, CatalogError> {
+        let database =
+            Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
+                redb::DatabaseError::Storage(redb::StorageError::Corrupted(why)) => {
+                    CatalogError::Damaged(format!("{}: {why}", path.display()))
+                }
+                error => failed(error),
+            })?;
+        // Reading wants every table to be there.
+        let write = database.begin_write().map_err(failed)?;
+        for table in [BATCHES, LOGS, NODES, ANCHORS, EVENTS, DAYS] {
+            write.open_table(table).map_err(failed)?;
+        }
+        write.commit().map_err(failed)?;
+        Ok(database)
+    }
+
+    /// The origins of all logs that have batches, in order.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn origins(&self) -> Result<Vec<Box<str>>, CatalogError> {
+        let read = self.0.database.begin_read().map_err(failed)?;
+        let logs = read.open_table(LOGS).map_err(failed)?;
+        let origins = logs.iter().map_err(failed)?.map(|row| {
+            let (key, _) = row.map_err(failed)?;
+            text(&mut key.value())
+        });
+        origins.collect()
+    }
+
+    /// Puts, together with whoever else puts now; durable when it returns.
+    fn put(&self, put: Put) -> Result<(), CatalogError> {
+        let mut queue = self.0.queue();
+        let ticket = queue.tickets;
+        queue.tickets += 1;
+        queue.waiting.push((ticket, put));
+        loop {
+            if let Some(outcome) = queue.outcomes.remove(&ticket) {
+                return outcome;
+            }
+            if queue.is_led {
+                queue = self.0.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            queue.is_led = true;
+            let count = queue.waiting.len().min(TOGETHER);
+            let group: Vec<_> = queue.waiting.drain(..count).collect();
+            drop(queue);
+            let outcomes = self.0.write(group);
+            queue = self.0.queue();
+            queue.outcomes.extend(outcomes);
+            queue.is_led = false;
+            self.0.done.notify_all();
+        }
+    }
+
+    fn get(&self, table: Bytewise, key: &[u8]) -> Result<Option<Bytes>, CatalogError> {
+        let read = self.0.database.begin_read().map_err(failed)?;
+        let table = read.open_table(table).map_err(failed)?;
+        let found = table.get(key).map_err(failed)?;
+        Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+    }
+
+    /// The keys that begin with `prefix` and stand after `after`, without the prefix, at most `limit`.
+    fn keys(
+        &self,
+        table: Bytewise,
+        prefix: &[u8],
+        after: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Key, Bytes)>, CatalogError> {
+        let read = self.0.database.begin_read().map_err(failed)?;
+        let table = read.open_table(table).map_err(failed)?;
+        let start = [prefix, after].concat();
+        let mut found = Vec::new();
+        for row in table.range(start.as_slice()..).map_err(failed)? {
+            let (key, value) = row.map_err(failed)?;
+            let Some(rest) = key.value().strip_prefix(prefix) else { break };
+            if found.len() == limit {
+                break;
+            }
+            if rest != after || after.is_empty() {
+                found.push((rest.to_vec(), Bytes::copy_from_slice(value.value())));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a group in one transaction. If one of them is refused, the others are written without it.
+    fn write(&self, mut group: Vec<(u64, Put)>) -> Vec<(u64, Result<(), CatalogError>)> {
+        let mut outcomes = Vec::new();
+        while !group.is_empty() {
+            match self.try_write(&group) {
+                Ok(()) => {
+                    outcomes.extend(group.drain(..).map(|(ticket, _)| (ticket, Ok(()))));
+                }
+                Err((Some(index), error)) => outcomes.push((group.remove(index).0, Err(error))),
+                Err((None, error)) => {
+                    let why = error.to_string();
+                    let all = group
+                        .drain(..)
+                        .map(|(ticket, _)| (ticket, Err(CatalogError::Failed(why.clone().into()))));
+                    outcomes.extend(all);
+                }
+            }
+        }
+        outcomes
+    }
+
+    fn try_write(&self, group: &[(u64, Put)]) -> Result<(), (Option<usize>, CatalogError)> {
+        let all = |error| (None, error);
+        let mut write = self.database.begin_write().map_err(failed).map_err(all)?;
+        write.set_durability(Durability::Immediate).map_err(failed).map_err(all)?;
+        write.set_quick_repair(true);
+        for (index, (_, put)) in group.iter().enumerate() {
+            let outcome = match put {
+                Put::Batch(batch) => put_batch(&write, batch),
+                Put::Anchor(anchor) => put_anchor(&write, anchor),
+            };
+            outcome.map_err(|error| (Some(index), error))?;
+        }
+        write.commit().map_err(failed).map_err(all)
+    }
+}
+
+impl Catalog for EmbeddedCatalog {
+    fn put_batch(&self, batch: &BatchRecord) -> Result<(), CatalogError> {
+        self.put(Put::Batch(Arc::new(batch.clone())))
+    }
+
+    fn put_anchor(&self, anchor: &AnchorRecord) -> Result<(), CatalogError> {
+        self.put(Put::Anchor(Arc::new(anchor.clone())))
+    }
+
+    fn log_size(&self, origin: &str) -> Result<u64, CatalogError> {
+        let state = self.get(LOGS, &key(origin))?;
+        state.map_or(Ok(0), |state| Ok(decode_log(origin, &state)?.size()))
+    }
+
+    fn batch(&self, origin: &str, number: u64) -> Result<Option<BatchRecord>, CatalogError> {
+        let found = self.get(BATCHES, &numbered(origin, number))?;
+        found
+            .map(|bytes| decode_batch(bytes).ok_or_else(|| damaged(&format!("batch {number} of {origin}"))))
+            .transpose()
+    }
+
+    fn log_hash(&self, origin: &str, level: u8, index: u64) -> Result<Option<[u8; 32]>, CatalogError> {
+        let found = self.get(NODES, &node(origin, level, index))?;
+        let hash = |bytes: Bytes| bytes.as_ref().try_into().map_err(|_| damaged("a node of a tree"));
+        found.map(hash).transpose()
+    }
+
+    fn anchors_of(&self, origin: &str, number: u64) -> Result<Vec<AnchorRecord>, CatalogError> {
+        let prefix = key(origin);
+        // The smallest checkpoint that contains the batch has at least its number plus one.
+        let least = number.saturating_add(1).to_be_bytes();
+        let Some((first, _)) = self.keys(ANCHORS, &prefix, &least, 1)?.into_iter().next() else {
+            return Ok(Vec::new());
+        };
+        let size = first.get(..8).ok_or_else(|| damaged("an anchor"))?;
+        let prefix = [&prefix, size].concat();
+        let anchors = self
+            .keys(ANCHORS, &prefix, &[], usize::MAX)?
+            .into_iter()
+            .map(|(_, value)| decode_anchor(origin, value).ok_or_else(|| damaged("an anchor")));
+        anchors.collect()
+    }
+
+    fn find(&self, tenant: &str, source: &str, id: &str) -> Result<Vec<Place>, CatalogError> {
+        let prefix = [key(tenant), key(source), key(id)].concat();
+        let places = self.keys(EVENTS, &prefix, &[], 16)?.into_iter().map(|(rest, _)| {
+            let mut rest = rest.as_slice();
+            let origin = text(&mut rest)?;
+            let (number, index) = (rest.try_get_u64(), rest.try_get_u64());
+            let (Ok(number), Ok(index)) = (number, index) else {
+                return Err(damaged("the place of an event"));
+            };
+            Ok(Place { origin, number, index })
+        });
+        places.collect()
+    }
+
+    fn list(
+        &self,
+        tenant: &str,
+        day: i32,
+        after: Option<&(Box<str>, u64)>,
+        limit: usize,
+    ) -> Result<Vec<(Box<str>, u64)>, CatalogError> {
+        let prefix = day_key(tenant, day);
+        let after = after.map_or_else(Vec::new, |(origin, number)| numbered(origin, *number));
+        let batches = self.keys(DAYS, &prefix, &after, limit)?.into_iter().map(|(rest, _)| {
+            let mut rest = rest.as_slice();
+            let origin = text(&mut rest)?;
+            let number = rest.try_get_u64().map_err(|_| damaged("a batch of a day"))?;
+            Ok((origin, number))
+        });
+        batches.collect()
+    }
+}
+
+fn put_batch(write: &WriteTransaction, batch: &BatchRecord) -> Result<(), CatalogError> {
+    let refused = |why: &dyn std::fmt::Display| damaged(&format!("a batch was given that {why}"));
+    let header = BatchHeader::decode(&batch.header)
+        .map_err(|error| refused(&format!("has no good header: {error}")))?;
+    let origin = header.origin.as_str();
+    let algorithm = header.algorithm().ok_or_else(|| refused(&"names an unknown hash"))?;
+    let bytes = encode_batch(batch);
+    let mut batches = write.open_table(BATCHES).map_err(failed)?;
+    let batch_key = numbered(origin, header.number);
+    if let Some(stored) = batches.get(batch_key.as_slice()).map_err(failed)? {
+        let same = stored.value() == bytes;
+        return if same {
+            Ok(())
+        } else {
+            Err(CatalogError::Conflict(format!("batch {} of {origin}", header.number)))
+        };
+    }
+    let mut logs = write.open_table(LOGS).map_err(failed)?;
+    let state =
+        logs.get(key(origin).as_slice()).map_err(failed)?.map(|state| decode_log(origin, state.value()));
+    let mut log = state.unwrap_or_else(|| Ok(Log::new(algorithm)))?;
+    if log.size() != header.number {
+        let (size, number) = (log.size(), header.number);
+        return Err(CatalogError::Conflict(format!("next batch of {origin}: {size}, and not {number}")));
+    }
+    let mut made: Vec<(NodeId, [u8; 32])> = Vec::new();
+    log.append(algorithm.leaf(&batch.header), |id, hash| made.push((id, *hash.as_bytes())))
+        .map_err(|error| refused(&error))?;
+    let mut nodes = write.open_table(NODES).map_err(failed)?;
+    for (id, hash) in made {
+        let level = u8::try_from(id.level).map_err(|error| refused(&error))?;
+        nodes.insert(node(origin, level, id.index).as_slice(), hash.as_slice()).map_err(failed)?;
+    }
+    let mut places = Vec::with_capacity(batch.statements.len());
+    let mut days = write.open_table(DAYS).map_err(failed)?;
+    let mut last_tenant = None;
+    for (index, statement) in (0_u64..).zip(&batch.statements) {
+        let event = Statement::decode(statement).map_err(|error| refused(&error))?.event;
+        let mut place = [key(event.tenant), key(event.source), key(event.id), batch_key.clone()].concat();
+        place.put_u64(index);
+        places.push(place);
+        if last_tenant != Some(event.tenant) {
+            last_tenant = Some(event.tenant);
+            let day = i32::try_from(header.first_time.div_euclid(DAY)).map_err(|error| refused(&error))?;
+            let of_day = [day_key(event.tenant, day), batch_key.clone()].concat();
+            days.insert(of_day.as_slice(), [].as_slice()).map_err(failed)?;
+        }
+    }
+    places.sort_unstable();
+    let mut events = write.open_table(EVENTS).map_err(failed)?;
+    for place in places {
+        events.insert(place.as_slice(), [].as_slice()).map_err(failed)?;
+    }
+    batches.insert(batch_key.as_slice(), bytes.as_slice()).map_err(failed)?;
+    logs.insert(key(origin).as_slice(), log.encode().as_slice()).map_err(failed)?;
+    Ok(())
+}
+
+fn put_anchor(write: &WriteTransaction, anchor: &AnchorRecord) -> Result<(), CatalogError> {
+    let mut value = Vec::new();
+    put_bytes(&mut value, anchor.checkpoint.as_bytes());
+    put_bytes(&mut value, &anchor.anchor);
+    let digest = Sha256::digest(&value);
+    let mut anchor_key = numbered(&anchor.origin, anchor.size);
+    // In the order in which they came: of several anchors of one checkpoint the oldest is the first.
+    let mut anchors = write.open_table(ANCHORS).map_err(failed)?;
+    let prefix = anchor_key.clone();
+    let mut rank = 0_u32;
+    for row in anchors.range(prefix.as_slice()..).map_err(failed)? {
+        let (stored, _) = row.map_err(failed)?;
+        let Some(rest) = stored.value().strip_prefix(prefix.as_slice()) else { break };
+        if rest.get(4..) == Some(digest.as_slice()) {
+            return Ok(());
+        }
+        rank += 1;
+    }
+    anchor_key.put_u32(rank);
+    anchor_key.put_slice(&digest);
+    anchors.insert(anchor_key.as_slice(), value.as_slice()).map_err(failed)?;
+    Ok(())
+}
+
+/// A text with its end.
+fn key(text: &str) -> Key {
+    let mut key = Vec::with_capacity(text.len() + 40);
+    key.put_slice(text.as_bytes());
+    key.put_u8(0);
+    key
+}
+
+fn numbered(origin: &str, number: u64) -> Key {
+    let mut key = key(origin);
+    key.put_u64(number);
+    key
+}
+
+fn node(origin: &str, level: u8, index: u64) -> Key {
+    let mut key = key(origin);
+    key.put_u8(level);
+    key.put_u64(index);
+    key
+}
+
+fn day_key(tenant: &str, day: i32) -> Key {
+    let mut key = key(tenant);
+    // Days before 1970 come before those after it.
+    key.put_u32(day.cast_unsigned() ^ 0x8000_0000);
+    key
+}
+
+fn text(from: &mut &[u8]) -> Result<Box<str>, CatalogError> {
+    let end = from.iter().position(|byte| *byte == 0).ok_or_else(|| damaged("a key"))?;
+    let text = std::str::from_utf8(&from[..end]).map_err(|_| damaged("a key"))?.into();
+    *from = &from[end + 1..];
+    Ok(text)
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.put_u64_le(bytes.len() as u64);
+    out.put_slice(bytes);
+}
+
+fn take_bytes(from: &mut Bytes) -> Option<Bytes> {
+    let len = usize::try_from(from.try_get_u64_le().ok()?).ok()?;
+    (len <= from.len()).then(|| from.split_to(len))
+}
+
+fn encode_batch(batch: &BatchRecord) -> Vec<u8> {
+    let size = batch.statements.iter().map(|statement| statement.len() + 8).sum::<usize>() + 1024;
+    let mut out = Vec::with_capacity(size);
+    put_bytes(&mut out, &batch.header);
+    put_bytes(&mut out, &batch.edge);
+    put_bytes(&mut out, batch.checkpoint.as_bytes());
+    batch.statements.iter().for_each(|statement| put_bytes(&mut out, statement));
+    out
+}
+
+fn decode_batch(mut bytes: Bytes) -> Option<BatchRecord> {
+    let header = take_bytes(&mut bytes)?;
+    let edge = take_bytes(&mut bytes)?;
+    let checkpoint = std::str::from_utf8(&take_bytes(&mut bytes)?).ok()?.into();
+    let mut statements = Vec::new();
+    while !bytes.is_empty() {
+        statements.push(take_bytes(&mut bytes)?);
+    }
+    Some(BatchRecord { header, statements, edge, checkpoint })
+}
+
+fn decode_anchor(origin: &str, mut bytes: Bytes) -> Option<AnchorRecord> {
+    let checkpoint: Box<str> = std::str::from_utf8(&take_bytes(&mut bytes)?).ok()?.into();
+    let anchor = take_bytes(&mut bytes)?;
+    // The size stands in the checkpoint too: its second line.
+    let size = checkpoint.lines().nth(1)?.parse().ok()?;
+    Some(AnchorRecord { origin: origin.into(), size, checkpoint, anchor })
+}
+
+fn decode_log(origin: &str, bytes: &[u8]) -> Result<Log, CatalogError> {
+    Log::decode(bytes).map_err(|error| damaged(&format!("the tree of {origin}: {error}")))
+}
+
+fn damaged(what: &str) -> CatalogError {
+    CatalogError::Damaged(what.to_owned())
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> CatalogError {
+    CatalogError::Failed(Box::new(error))
+}

@@ -1,0 +1,126 @@
+//! The folder and who may write in it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// A folder that this process has to itself.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Held, never read again: the operating system lets go of it when the process ends, however it ends.
+    _lock: File,
+}
+
+/// Why a folder cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another process has it.
+    #[error("{} is in use by process {holder}; stop that one first", .path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// The process id that the holder wrote down, or a question mark.
+        holder: String,
+    },
+    /// It is not there, and only reading was wanted.
+    #[error("{} is not a Killick folder: there is no {}", .path.display(), .missing)]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+        /// The file that was looked for.
+        missing: &'static str,
+    },
+    /// The operating system refused.
+    #[error("{}: {cause}", .path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        cause: std::io::Error,
+    },
+}
+
+impl Folder {
+    /// Opens the folder, making it if needed, and keeps every other process out of it.
+    ///
+    /// # Errors
+    /// [`FolderError::InUse`] while another process has it; [`FolderError::Io`].
+    pub fn open(path: &Path) -> Result<Self, FolderError> {
+        std::fs::create_dir_all(path).map_err(|cause| io(path, cause))?;
+        Self::lock(path, true)
+    }
+
+    /// Opens a folder that has to be there already.
+    ///
+    /// # Errors
+    /// As for [`Folder::open`], and [`FolderError::Missing`].
+    pub fn open_existing(path: &Path) -> Result<Self, FolderError> {
+        if !path.join(LOCK).is_file() {
+            return Err(FolderError::Missing { path: path.to_owned(), missing: LOCK });
+        }
+        Self::lock(path, false)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(path: &Path, create: bool) -> Result<Self, FolderError> {
+        let file = path.join(LOCK);
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .open(&file)
+            .map_err(|cause| io(&file, cause))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Only for the message; who cannot read it still learns that the folder is taken.
+                let _ = Read::take(&mut lock, 20).read_to_string(&mut holder);
+                let holder = if holder.trim().is_empty() { "?".into() } else { holder.trim().into() };
+                return Err(FolderError::InUse { path: path.to_owned(), holder });
+            }
+            Err(TryLockError::Error(cause)) => return Err(io(&file, cause)),
+        }
+        let noted = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| writeln!(lock, "{}", std::process::id()));
+        noted.map_err(|cause| io(&file, cause))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+}
+
+const LOCK: &str = "lock";
+
+fn io(path: &Path, cause: std::io::Error) -> FolderError {
+    FolderError::Io { path: path.to_owned(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_told_who_has_the_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let held = Folder::open(place.path()).unwrap();
+        let refused = Folder::open(place.path()).unwrap_err().to_string();
+        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        drop(held);
+        Folder::open_existing(place.path()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_not_made_for_reading() {
+        let place = tempfile::tempdir().unwrap();
+        let missing = place.path().join("nothing");
+        assert!(matches!(Folder::open_existing(&missing), Err(FolderError::Missing { .. })));
+        assert!(!missing.exists());
+    }
+}

@@ -1,0 +1,280 @@
+//! The log: one append-only journal for all partitions, so that a transaction is one entry and atomic by construction.
+//!
+//! Who commits meanwhile shares one write and one `fdatasync`: the first of them leads, the others wait for it. Readers
+//! see only what is durable. A write that fails leaves nothing behind and may be tried again; a sync that fails ends
+//! the log for this process, since nobody can say any more what the disk holds.
+//!
+//! Topics are kept either for a time (whole segments go, when all who have to read them have and they are old enough)
+//! or compacted: of those only the newest record of each key lives, an empty value ends its key, and since that is
+//! little it stands in memory and once more at the head of every segment.
+
+mod entry;
+mod segment;
+mod view;
+mod worker;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use killick_stages::ports::{LogError, Producer};
+use killick_stages::record::{Micros, Output, Partition, Record};
+
+use crate::folder::Folder;
+use entry::{Batch, Move, TopicRow};
+use view::View;
+use writer::{Pending, Queue, Writer};
+
+pub use worker::Worker;
+
+/// What a topic is and how long it is kept.
+#[derive(Debug, Clone)]
+pub struct TopicSpec {
+    /// The name; 1 to 249 bytes.
+    pub name: Arc<str>,
+    /// How many partitions; it cannot change later.
+    pub partitions: u32,
+    /// What may go.
+    pub cleanup: Cleanup,
+    /// The groups without whose reading nothing goes.
+    pub readers: Vec<Arc<str>>,
+}
+
+/// What may go from a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Records older than this, in whole segments.
+    Delete(Duration),
+    /// All but the newest record of each key.
+    Compact,
+}
+
+/// Sizes. The default is for production; tests make it small.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// A segment that has grown past this many bytes is closed. Also bounds the index in memory.
+    pub segment_bytes: u64,
+    /// The largest record in bytes: key, value and headers.
+    pub max_record: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { segment_bytes: 64 << 20, max_record: 1 << 20 }
+    }
+}
+
+/// An embedded log, open. Cheap to clone: all clones are the same log.
+#[derive(Clone)]
+pub struct EmbeddedLog(Arc<Shared>);
+
+struct Shared {
+    folder: PathBuf,
+    settings: Settings,
+    specs: Vec<TopicSpec>,
+    /// Topics in the order of their partitions' numbers, as it stands in the journal.
+    table: Vec<TopicRow>,
+    queue: Mutex<Queue>,
+    /// Taken before `view`, never after it.
+    writer: Mutex<Writer>,
+    view: Mutex<View>,
+    published: Condvar,
+    /// The folder stays ours while the log is open.
+    _folder: Arc<Folder>,
+}
+
+impl EmbeddedLog {
+    /// Opens the log in a folder, making it if it is not there, and mends the end that a crash may have left.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] if something that had been durable is bad, or the folder has other partitions than the
+    /// topics say; [`LogError::Failed`].
+    pub fn open(folder: &Arc<Folder>, topics: &[TopicSpec], settings: Settings) -> Result<Self, LogError> {
+        let path = folder.path().join("log");
+        std::fs::create_dir_all(&path).map_err(failed)?;
+        segment::sync_folder(folder.path()).map_err(failed)?;
+        let opened = writer::open(&path, topics)?;
+        let shared = Shared {
+            folder: path,
+            settings,
+            specs: topics.to_vec(),
+            table: opened.table,
+            queue: Mutex::default(),
+            writer: Mutex::new(opened.writer),
+            view: Mutex::new(opened.view),
+            published: Condvar::new(),
+            _folder: Arc::clone(folder),
+        };
+        shared.roll_if(|writer| opened.grown || writer.position >= settings.segment_bytes);
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// A worker of `group` that owns these partitions from now on; who owned one before has lost it.
+    ///
+    /// # Errors
+    /// [`LogError::Unknown`].
+    pub fn worker(&self, group: &str, inputs: &[Partition]) -> Result<Worker, LogError> {
+        Worker::join(Arc::clone(&self.0), group, inputs)
+    }
+
+    /// At most `max_bytes` (but at least one record, if there is one) of a partition from offset `from` on.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn read(&self, partition: &Partition, from: u64, max_bytes: usize) -> Result<Vec<Record>, LogError> {
+        let number = self.0.number(partition)?;
+        self.0.read(partition, number, from, max_bytes)
+    }
+
+    /// The offset of the first record that is kept, and the offset of the record that will come next.
+    ///
+    /// # Errors
+    /// [`LogError::Unknown`].
+    pub fn range(&self, partition: &Partition) -> Result<(u64, u64), LogError> {
+        let number = self.0.number(partition)?;
+        let view = self.0.view();
+        Ok((view.start(number), view.end(number)))
+    }
+
+    /// The offset of the next record that the group will read, if it has ever committed one.
+    ///
+    /// # Errors
+    /// [`LogError::Unknown`].
+    pub fn committed(&self, group: &str, partition: &Partition) -> Result<Option<u64>, LogError> {
+        let number = self.0.number(partition)?;
+        Ok(self.0.view().committed(group, number))
+    }
+
+    /// The partitions of a topic; none if there is no such topic.
+    pub fn partitions(&self, topic: &str) -> Vec<Partition> {
+        let row = self.0.table.iter().find(|row| &*row.name == topic);
+        row.map_or_else(Vec::new, |row| (0..row.partitions).map(|n| Partition::new(topic, n)).collect())
+    }
+}
+
+impl Producer for EmbeddedLog {
+    fn produce(&self, outputs: &[Output]) -> Result<(), LogError> {
+        let pending = self.0.pending(outputs.iter(), Vec::new(), None)?;
+        self.0.submit(pending)
+    }
+}
+
+impl Shared {
+    fn view(&self) -> MutexGuard<'_, View> {
+        // A thread that panicked while it held the view changed nothing that others rely on half way.
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn number(&self, partition: &Partition) -> Result<u32, LogError> {
+        let mut first = 0;
+        for row in &self.table {
+            if *row.name == *partition.topic.as_str() {
+                return match partition.number < row.partitions {
+                    true => Ok(first + partition.number),
+                    false => Err(LogError::Unknown(partition.clone())),
+                };
+            }
+            first += row.partitions;
+        }
+        Err(LogError::Unknown(partition.clone()))
+    }
+
+    fn spec_of(&self, number: u32) -> Option<&TopicSpec> {
+        let mut first = 0;
+        for row in &self.table {
+            if number < first + row.partitions {
+                return self.specs.iter().find(|spec| spec.name == row.name);
+            }
+            first += row.partitions;
+        }
+        None
+    }
+
+    /// Encodes outputs, partition by partition, in the order given.
+    fn pending<'a>(
+        &self,
+        outputs: impl Iterator<Item = &'a Output>,
+        moves: Vec<Move>,
+        fence: Option<writer::Fence>,
+    ) -> Result<Pending, LogError> {
+        let mut pending = Pending::new(moves, fence);
+        for output in outputs {
+            let number = self.number(&output.partition)?;
+            let size = entry::record_len(output);
+            let fits = size <= self.settings.max_record && output.headers.len() <= usize::from(u16::MAX);
+            if !fits || output.headers.iter().any(|header| header.name.len() > usize::from(u16::MAX)) {
+                let limit = self.settings.max_record;
+                return Err(LogError::TooLarge { partition: output.partition.clone(), size, limit });
+            }
+            let compact = self.table_row(number).is_some_and(|row| row.compact);
+            pending.add(number, compact, output);
+        }
+        Ok(pending)
+    }
+
+    fn table_row(&self, number: u32) -> Option<&TopicRow> {
+        let mut first = 0;
+        self.table.iter().find(|row| {
+            first += row.partitions;
+            number < first
+        })
+    }
+
+    fn read(
+        &self,
+        partition: &Partition,
+        number: u32,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<Record>, LogError> {
+        let (file, places) = loop {
+            let mut view = self.view();
+            if let Some(kept) = view.compacted(number) {
+                return Ok(kept.records(partition, from));
+            }
+            match view.places(number, from, max) {
+                view::Found::Nothing => return Ok(Vec::new()),
+                view::Found::Places(file, places) => break (file, places),
+                // Reading the index of an old segment takes a while: nobody should wait for it.
+                view::Found::NotLoaded(segment) => {
+                    drop(view);
+                    let loaded = view::Loaded::read(&self.folder, segment).map_err(failed)?;
+                    self.view().load(segment, loaded);
+                }
+            }
+        };
+        let mut records = Vec::new();
+        for place in &places {
+            let damaged = || {
+                let Batch { base, count, .. } = place.batch;
+                let last = base + u64::from(count) - 1;
+                LogError::Damaged(format!(
+                    "{partition}, offsets {base} to {last}, at byte {}",
+                    place.position
+                ))
+            };
+            let blob = segment::blob(&file, place).map_err(failed)?.ok_or_else(damaged)?;
+            records.extend(entry::records(&place.batch, partition, blob).map_err(|_| damaged())?);
+        }
+        records.retain(|record| record.offset >= from);
+        Ok(records)
+    }
+}
+
+fn failed(cause: std::io::Error) -> LogError {
+    LogError::Failed(Box::new(cause))
+}
+
+fn damaged(folder: &Path, segment: u64, position: u64) -> LogError {
+    let file = segment::path(folder, segment);
+    LogError::Damaged(format!("{} at byte {position}: restore it from a copy", file.display()))
+}
+
+fn now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
+}
