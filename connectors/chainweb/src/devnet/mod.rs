@@ -4,8 +4,10 @@
 //! any time. It is there to develop, to try and to test against, and for a single machine that wants no network.
 //!
 //! What is real: headers, adjacency, difficulty, weights, payloads, outputs, proofs, the checks and error texts
-//! of a node's mempool, gas and fees. What is not: contracts (see [`Network::send`] for what is executed), several
-//! nodes, forks. Commands that a node would execute differently become failed transactions.
+//! of a node's mempool, gas and fees. What is not: contracts, several nodes, forks, and the hash of database rows
+//! in outputs (`logs`). Executed are constants, `(read-msg)`, `(read-msg 'key)` and `(+ integer integer)`; any other
+//! code becomes a failed transaction that pays its whole gas limit, as failures do on a node. Code without any
+//! form is refused: a node takes it and makes no more blocks.
 //!
 //! | layer | what it does |
 //! |---|---|

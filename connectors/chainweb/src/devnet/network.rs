@@ -130,7 +130,7 @@ impl Network {
     }
 
     /// Makes the next block of a chain. `now` is in µs since 1970; the block's time is `now`, or one block delay
-    /// after its parents where that is later.
+    /// after its parents where that is later: so after a clock was set back, blocks stay ahead of it.
     ///
     /// # Errors
     /// [`MakeError`].

@@ -115,12 +115,13 @@ impl Devnet {
         self.shared.make_round()
     }
 
-    /// Looks at the network between two rounds.
+    /// Looks at the network between two rounds. `look` must not call this `Devnet`: it would wait for itself.
     pub fn read<T>(&self, look: impl FnOnce(&Network) -> T) -> T {
         look(&lock(&self.shared.network))
     }
 
-    /// Looks at the network now and after each round, until `look` finds something or `timeout` is over.
+    /// Looks at the network now and after each round, until `look` finds something or `timeout` is over. `look`
+    /// must not call this `Devnet`.
     pub fn wait_for<T>(&self, timeout: Duration, mut look: impl FnMut(&Network) -> Option<T>) -> Option<T> {
         let deadline = Instant::now().checked_add(timeout);
         let mut network = lock(&self.shared.network);
