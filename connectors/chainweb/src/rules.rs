@@ -1,6 +1,5 @@
 //! The rules a header has to keep: alone, and against its parent and adjacent parents.
 
-use crate::graph::ChainId;
 use crate::header::Header;
 use crate::uint::{U256, Wide};
 use crate::version::{KNOWN_FORKS, Version, WINDOW};
@@ -253,9 +252,4 @@ fn round_half_even(value: u64, divisor: u64) -> u64 {
     let (quotient, remainder) = (value / divisor, value % divisor);
     let is_up = remainder * 2 > divisor || (remainder * 2 == divisor && quotient % 2 == 1);
     quotient + u64::from(is_up)
-}
-
-/// The chains whose blocks a block of `chain` at `height` refers to.
-pub fn adjacent_chains(version: &Version, chain: ChainId, height: u64) -> &'static [ChainId] {
-    version.adjacency_graph(chain, height).neighbours(chain)
 }

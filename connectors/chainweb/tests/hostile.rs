@@ -204,6 +204,30 @@ proptest! {
         }
     }
 
+    #[cfg(feature = "webauthn")]
+    #[test]
+    fn only_the_real_key_and_signature_of_a_wallet_verify(
+        key in proptest::collection::vec(any::<u8>(), 0..90),
+        (place, change) in (any::<prop::sample::Index>(), 1..255_u8),
+    ) {
+        let vector = vectors("webauthn.json").remove(0);
+        let text = |name: &str| vector[name].as_str().expect("text").to_owned();
+        let (real, signature, hash) = (text("pubKey"), text("sig"), text("hash").parse().expect("a hash"));
+        prop_assert!(pact::verify_webauthn(&real, &signature, &hash).is_ok());
+        let prefixed = format!("WEBAUTHN-{real}");
+        prop_assert!(pact::verify_webauthn(&prefixed, &signature, &hash).is_ok());
+        prop_assert!(pact::verify_webauthn(&hex::encode(key), &signature, &hash).is_err());
+        let mut changed = hex::decode(&real).expect("hex");
+        let at = place.index(changed.len());
+        changed[at] ^= change;
+        prop_assert!(pact::verify_webauthn(&hex::encode(changed), &signature, &hash).is_err());
+        prop_assert!(pact::verify_webauthn(&real, &signature, &chainweb::Hash::default()).is_err());
+        let mut changed = signature.clone().into_bytes();
+        let at = place.index(changed.len());
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        prop_assert!(pact::verify_webauthn(&real, &String::from_utf8(changed).expect("ASCII"), &hash).is_err());
+    }
+
     #[test]
     fn a_member_is_found_as_a_parser_finds_it(value in json_value()) {
         let text = serde_json::json!({"before": value, "a": value, "z": [value]}).to_string();
