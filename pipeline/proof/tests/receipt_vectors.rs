@@ -1,4 +1,5 @@
 //! The shared receipts of `schemas/vectors/receipts`, through the library.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
 //! The settled cases of the receipt format that are about what a receipt proves.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Trust files: what is malformed is refused with the entry's name, and what is written reads back.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod support;
 
