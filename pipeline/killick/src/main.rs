@@ -1,6 +1,12 @@
 //! Killick: events become receipts that verify with nothing but a file.
 
+mod counters;
+mod devchain;
+mod office;
+mod secrets;
+mod site;
 mod verify;
+mod worker;
 
 use std::process::ExitCode;
 

@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use killick_stages::derive::{DeriveError, log_path};
 use killick_stages::ports::{Catalog, CatalogError, Chain};
 use killick_stages::record::Partition;
-use killick_stages::stage::{Answer, Request};
+use killick_stages::stage::{Answer, Request, StoredBatch};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{AcquireError, Semaphore};
@@ -154,19 +155,29 @@ impl World {
                 self.catalog.put_anchor(anchor)?;
                 Answer::AnchorPut
             }
-            Request::ReadBatch { origin, number } => {
-                Answer::BatchRead(self.catalog.batch(origin, *number)?.map(Box::new))
+            Request::ReadBatch { origin, number, size } => {
+                Answer::BatchRead(self.stored(origin, *number, *size)?)
             }
-            Request::Send { chain, command } => {
-                Answer::Sent(self.chain.send(*chain, command).map_err(unreachable)?)
+            Request::Send { chain, key, command } => {
+                Answer::Sent(key.clone(), self.chain.send(*chain, command).map_err(unreachable)?)
             }
             Request::Look { chain, keys, .. } => {
-                Answer::Seen(self.chain.look(*chain, keys).map_err(unreachable)?)
+                Answer::Seen(keys.clone(), self.chain.look(*chain, keys).map_err(unreachable)?)
             }
-            Request::Spv { chain, key } => {
-                Answer::Spv(self.chain.spv(*chain, key).map_err(unreachable)?.map(Box::new))
+            Request::Spv { chain, key, .. } => {
+                let proof = self.chain.spv(*chain, key).map_err(unreachable)?;
+                Answer::Spv(key.clone(), proof.map(Box::new))
             }
         })
+    }
+
+    fn stored(&self, origin: &str, number: u64, size: u64) -> Result<Option<Box<StoredBatch>>, Failure> {
+        let Some(batch) = self.catalog.batch(origin, number)? else { return Ok(None) };
+        let path = log_path(&*self.catalog, origin, number, size).map_err(|error| match error {
+            DeriveError::Catalog(error) => error.into(),
+            error => Failure::Final(error.to_string()),
+        })?;
+        Ok(Some(Box::new(StoredBatch { batch, path })))
     }
 }
 

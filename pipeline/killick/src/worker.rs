@@ -5,7 +5,7 @@
 //! So the process may die between any two lines here: the next worker reads the same records and puts out the same.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -28,13 +28,17 @@ const HELD_LOW: usize = HELD_HIGH / 2;
 /// Pauses between tries of a failed commit, doubling from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
+/// Sees what a stage committed, right after it became durable.
+pub type Tap = Arc<dyn Fn(&str, &[(Partition, Part)]) + Send + Sync>;
+
 /// A stage at work on a log.
-pub struct Worker<S, L> {
+pub struct Worker<L> {
     name: &'static str,
     state_topic: Option<&'static str>,
-    stage: S,
+    stage: Box<dyn Stage>,
     log: L,
     office: Office,
+    tap: Tap,
     answers: mpsc::Receiver<Answered>,
     /// What is put out and not yet committed, by input partition.
     parts: BTreeMap<Partition, Part>,
@@ -47,14 +51,15 @@ pub struct Worker<S, L> {
     paused: bool,
 }
 
-impl<S: Stage, L: Log> Worker<S, L> {
+impl<L: Log> Worker<L> {
     /// A worker named after its stage; its state is read back from `state_topic`.
     pub fn new(
         name: &'static str,
         state_topic: Option<&'static str>,
-        stage: S,
+        stage: Box<dyn Stage>,
         log: L,
         (office, answers): (Office, mpsc::Receiver<Answered>),
+        tap: Tap,
     ) -> Self {
         Self {
             name,
@@ -62,6 +67,7 @@ impl<S: Stage, L: Log> Worker<S, L> {
             stage,
             log,
             office,
+            tap,
             answers,
             parts: BTreeMap::new(),
             owned: BTreeMap::new(),
@@ -197,7 +203,10 @@ impl<S: Stage, L: Log> Worker<S, L> {
         let mut pause = RETRY.0;
         while !parts.is_empty() {
             match self.log.commit(&parts) {
-                Ok(()) => break,
+                Ok(()) => {
+                    (self.tap)(self.name, &parts);
+                    break;
+                }
                 Err(LogError::Lost(partition)) => {
                     warn!(stage = self.name, %partition, "lost before the commit; another worker does it");
                     parts.retain(|(ours, _)| *ours != partition);

@@ -1,0 +1,73 @@
+//! Counts what the pipeline of this process committed, as it commits it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use killick_proof::batch::BatchHeader;
+use killick_stages::frame::{ProofReady, UniqueFrame};
+use killick_stages::ports::BatchRecord;
+use killick_stages::record::{Output, Partition};
+use killick_stages::route;
+use killick_stages::stage::Part;
+
+/// Since this process began.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Events given to the log.
+    pub events: AtomicU64,
+    /// Records that ingest rejected, and input that could not even be given to the log.
+    pub rejected: AtomicU64,
+    /// Events that dedup let through.
+    pub unique: AtomicU64,
+    /// Copies.
+    pub duplicates: AtomicU64,
+    /// Copies that differ.
+    pub conflicts: AtomicU64,
+    /// Batches cut.
+    pub batches: AtomicU64,
+    /// Log checkpoints anchored.
+    pub anchors: AtomicU64,
+    /// Events whose receipts can be had.
+    pub proven: AtomicU64,
+}
+
+impl Counters {
+    /// Takes in what `stage` committed.
+    pub fn committed(&self, stage: &str, parts: &[(Partition, Part)]) {
+        for output in parts.iter().flat_map(|(_, part)| &part.outputs) {
+            self.count(stage, output);
+        }
+    }
+
+    fn count(&self, stage: &str, output: &Output) {
+        let add = |counter: &AtomicU64, n: usize| {
+            counter.fetch_add(n as u64, Ordering::Relaxed);
+        };
+        // What does not decode here is found, and loudly, by whoever reads it from the log.
+        match output.partition.topic.as_str() {
+            route::UNIQUE => {
+                if let Ok(frame) = UniqueFrame::decode(&output.value) {
+                    add(&self.unique, frame.statements.len());
+                    add(&self.duplicates, frame.duplicates.len());
+                    add(&self.conflicts, frame.conflicts.len());
+                }
+            }
+            // Dedup's rejections are conflicts, and counted as such.
+            route::REJECTED if stage == "ingest" => add(&self.rejected, 1),
+            route::BATCHES => add(&self.batches, 1),
+            route::ANCHORS => add(&self.anchors, 1),
+            route::PROOFS => {
+                if let Ok(ready) = ProofReady::decode(&output.value) {
+                    self.proven.fetch_add(ready.leaves, Ordering::Relaxed);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The number and the statements of a record of `batches`.
+pub fn batch_of(output: &Output) -> Option<(Box<str>, u64, BatchRecord)> {
+    let batch = BatchRecord::decode(&output.value).ok()?;
+    let header = BatchHeader::decode(&batch.header).ok()?;
+    Some((header.origin.as_str().into(), header.number, batch))
+}

@@ -1,0 +1,125 @@
+//! Secrets in files: made once, readable by their owner alone, never printed.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use killick_proof::note::SignerKey;
+use killick_proof::signature::SecretKey;
+use tracing::warn;
+use zeroize::Zeroizing;
+
+/// Bytes in the longest secret file.
+const LONGEST: u64 = 4_096;
+
+/// The secret in `path`; if there is no such file, `make` makes it.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn read_or_make(path: &Path, make: impl FnOnce() -> Zeroizing<String>) -> Result<Zeroizing<String>> {
+    match read(path) {
+        Err(error)
+            if error.downcast_ref().is_some_and(|io: &std::io::Error| io.kind() == ErrorKind::NotFound) => {}
+        outcome => return outcome,
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("{}", folder.display()))?;
+    }
+    let secret = make();
+    write_new(path, &secret)?;
+    Ok(secret)
+}
+
+/// The secret in `path`, without the line end.
+///
+/// # Errors
+/// The file cannot be read; the message has its name and never its content.
+pub fn read(path: &Path) -> Result<Zeroizing<String>> {
+    let named = || format!("{}", path.display());
+    let about = std::fs::metadata(path).with_context(named)?;
+    if about.len() > LONGEST {
+        bail!("{} has {} bytes: no key is that long", path.display(), about.len());
+    }
+    if about.permissions().mode() & 0o077 != 0 {
+        warn!(file = %path.display(), "others can read this secret: chmod 600 it");
+    }
+    let mut secret = Zeroizing::new(std::fs::read_to_string(path).with_context(named)?);
+    while secret.ends_with('\n') {
+        secret.pop();
+    }
+    Ok(secret)
+}
+
+/// Writes a secret to a file that must not be there yet; durable when it returns.
+///
+/// # Errors
+/// The file is there, or cannot be written.
+pub fn write_new(path: &Path, secret: &str) -> Result<()> {
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = open.with_context(|| format!("{}", path.display()))?;
+    file.write_all(secret.as_bytes())
+        .and_then(|()| file.write_all(b"\n"))
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("{}", path.display()))?;
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .with_context(|| format!("{}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// The key of a log, in the text form of note signers; made if there is none.
+///
+/// # Errors
+/// The file cannot be read or written, or holds the key of another log.
+pub fn log_key(path: &Path, origin: &str) -> Result<SignerKey> {
+    let fresh = SignerKey::new(origin, SecretKey::from_seed(&rand::random()))?;
+    let text = read_or_make(path, || Zeroizing::new(fresh.to_secret_text()))?;
+    let key: SignerKey = text.parse().with_context(|| format!("{} is no log key", path.display()))?;
+    if key.name() != origin {
+        bail!("{} is the key of {}, and not of {origin}", path.display(), key.name());
+    }
+    Ok(key)
+}
+
+/// An Ed25519 key as 64 hex digits; made if there is none.
+///
+/// # Errors
+/// The file cannot be read or written, or holds something else.
+pub fn seed(path: &Path) -> Result<SecretKey> {
+    let text = read_or_make(path, || Zeroizing::new(hex::encode(rand::random::<[u8; 32]>())))?;
+    let mut bytes = Zeroizing::new([0; 32]);
+    if hex::decode_to_slice(text.as_bytes(), bytes.as_mut_slice()).is_err() {
+        bail!("{} does not hold a key: 64 hex digits", path.display());
+    }
+    Ok(SecretKey::from_seed(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_only_its_owner_can_read_it() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("keys/log-0.key");
+        let made = log_key(&path, "plant.example/1/sha256/0").unwrap();
+        let read = log_key(&path, "plant.example/1/sha256/0").unwrap();
+        assert_eq!(made.verifier().to_string(), read.verifier().to_string());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let other = log_key(&path, "plant.example/1/sha256/1").unwrap_err().to_string();
+        assert!(other.contains("is the key of plant.example/1/sha256/0"), "{other}");
+    }
+
+    #[test]
+    fn what_is_no_key_is_named_and_not_shown() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("anchor.key");
+        std::fs::write(&path, "hunter2").unwrap();
+        let error = format!("{:#}", seed(&path).unwrap_err());
+        assert!(error.contains("anchor.key") && !error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,380 @@
+//! A site: the whole pipeline on one machine, in one folder.
+//!
+//! ```text
+//! FOLDER/log, lock, catalog.redb   the embedded log and catalog
+//! FOLDER/chain                     the development network's blocks
+//! FOLDER/keys                      log keys, the key that signs anchors, secrets of tenants
+//! FOLDER/trust.json                what a verifier of this site's receipts may choose to trust
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use chainweb::devnet::{self, Devnet};
+use killick_embedded::{Cleanup, EmbeddedCatalog, EmbeddedLog, Folder, Settings, TopicSpec};
+use killick_proof::note::VerifierKey;
+use killick_proof::signature::PublicKey;
+use killick_proof::trust::{DeviceKey, LogKey, TrustFile, TrustedNetwork};
+use killick_stages::deployment::{self, Deployment};
+use killick_stages::frame::UniqueFrame;
+use killick_stages::ports::{Catalog, Chain};
+use killick_stages::record::Partition;
+use killick_stages::source::Unsigned;
+use killick_stages::stage::Stage;
+use killick_stages::state::ProveState;
+use killick_stages::{anchor, batch, dedup, ingest, prove, route};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::counters::Counters;
+use crate::devchain::DevChain;
+use crate::office::{Office, World};
+use crate::secrets;
+use crate::worker::{Tap, Worker};
+
+/// Partitions of an input topic: so many workers can check signatures at the same time.
+pub const INPUT_PARTITIONS: u32 = 4;
+
+/// Everything that a site needs to know.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Logs, names, chains.
+    pub deployment: deployment::Config,
+    /// Sources, devices, tenants.
+    pub ingest: ingest::Config,
+    /// The window of dedup.
+    pub dedup: dedup::Config,
+    /// When batches are cut.
+    pub batch: batch::Config,
+    /// How checkpoints are anchored.
+    pub anchor: anchor::Config,
+    /// How proofs are made.
+    pub prove: prove::Config,
+    /// Time between two blocks of a chain of the development network.
+    pub block_interval: Duration,
+    /// How long records are kept in the log after all have read them.
+    pub retention: Duration,
+    /// The stages that run here; none: all.
+    pub stages: Vec<String>,
+}
+
+/// An open site, and its stages once they are started.
+pub struct Site {
+    path: PathBuf,
+    plan: Plan,
+    deployment: Deployment,
+    /// The log.
+    pub log: EmbeddedLog,
+    /// The catalog.
+    pub catalog: EmbeddedCatalog,
+    /// The development network.
+    pub devnet: Arc<Devnet>,
+    /// What was committed.
+    pub counters: Arc<Counters>,
+    verifiers: Vec<VerifierKey>,
+    stages: Vec<(&'static str, Box<dyn Stage>, Vec<Partition>)>,
+    workers: Vec<JoinHandle<()>>,
+    failure: Arc<Mutex<Option<anyhow::Error>>>,
+    stop: CancellationToken,
+}
+
+impl Site {
+    /// Opens the site in a folder, making what is not there; nothing runs yet but the development network.
+    ///
+    /// # Errors
+    /// The plan cannot work, the folder is in use, or something in it is damaged.
+    pub fn open(path: &Path, mut plan: Plan) -> Result<Self> {
+        for stage in &plan.stages {
+            if !route::ROUTE.iter().any(|hop| hop.stage == stage) {
+                let known: Vec<_> = route::ROUTE.iter().map(|hop| hop.stage).collect();
+                bail!("there is no stage {stage:?}; the stages are {}", known.join(", "));
+            }
+        }
+        let deployment = Deployment::new(&plan.deployment)?;
+        // The configuration of the stages is checked before anything is made.
+        ingest::Checker::new(&deployment, &plan.ingest)?;
+        dedup::Dedup::new(&deployment, &plan.dedup)?;
+        let folder = Arc::new(Folder::open(path)?);
+        let keys = path.join("keys");
+        fill_secrets(&keys, &mut plan.ingest)?;
+        let log = EmbeddedLog::open(&folder, &topics(&plan, &deployment), Settings::default())?;
+        let catalog = EmbeddedCatalog::open(&folder)?;
+        let signers = (0_u32..).zip(deployment.origins());
+        let signers =
+            signers.map(|(number, origin)| secrets::log_key(&keys.join(format!("log-{number}.key")), origin));
+        let signers = signers.collect::<Result<Vec<_>>>()?;
+        let verifiers: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier()).collect();
+        let anchor_key = secrets::seed(&keys.join("anchor.key"))?;
+        let public_key = hex::encode(anchor_key.public().as_bytes());
+        let account = devnet::Account { name: format!("k:{public_key}"), public_key, balance: 100_000_000 };
+        let mut network = devnet::Config {
+            block_interval: plan.block_interval,
+            folder: Some(path.join("chain")),
+            ..devnet::Config::default()
+        };
+        network.accounts.push(account);
+        let devnet = Arc::new(Devnet::start(network)?);
+        if devnet.network_name() != deployment.network() {
+            let (ours, wanted) = (devnet.network_name(), deployment.network());
+            bail!(
+                "this site's chain is the development network {ours:?}, and the configuration wants {wanted:?}"
+            );
+        }
+        let mut stages: Vec<(&'static str, Box<dyn Stage>, Vec<Partition>)> = Vec::new();
+        for inputs in shares(&log, plan.ingest.sources.iter().map(|source| source.topic.as_str())) {
+            stages.push(("ingest", Box::new(ingest::Ingest::new(&deployment, &plan.ingest)?), inputs));
+        }
+        let all = |topics: &[&str]| topics.iter().flat_map(|topic| log.partitions(topic)).collect::<Vec<_>>();
+        let dedup = dedup::Dedup::new(&deployment, &plan.dedup)?;
+        stages.push(("dedup", Box::new(dedup), all(&[route::ACCEPTED])));
+        let batch = batch::Batch::new(&deployment, &plan.batch, signers)?;
+        stages.push(("batch", Box::new(batch), all(&[route::UNIQUE])));
+        let anchor = anchor::Anchor::new(&deployment, &plan.anchor, anchor_key)?;
+        stages.push(("anchor", Box::new(anchor), all(&[route::CHECKPOINTS])));
+        let prove = prove::Prove::new(&deployment, &plan.prove, verifiers.clone())?;
+        stages.push(("prove", Box::new(prove), all(&[route::BATCHES, route::ANCHORS])));
+        stages.retain(|(name, ..)| plan.stages.is_empty() || plan.stages.iter().any(|stage| stage == name));
+        Ok(Self {
+            path: path.to_owned(),
+            plan,
+            deployment,
+            log,
+            catalog,
+            devnet,
+            counters: Arc::default(),
+            verifiers,
+            stages,
+            workers: Vec::new(),
+            failure: Arc::default(),
+            stop: CancellationToken::new(),
+        })
+    }
+
+    /// Starts the stages; `tap` sees what each of them commits.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(&mut self, runtime: &Handle, tap: Option<Tap>) -> Result<()> {
+        let chain: Arc<dyn Chain> = Arc::new(DevChain(Arc::clone(&self.devnet)));
+        let world = World { catalog: Arc::new(self.catalog.clone()), chain };
+        for (name, stage, inputs) in self.stages.drain(..) {
+            let log = self.log.worker(name, &inputs)?;
+            let office = Office::open(runtime.clone(), world.clone(), self.stop.clone());
+            let counters = Arc::clone(&self.counters);
+            let tap = tap.clone();
+            let tap: Tap = Arc::new(move |stage, parts| {
+                counters.committed(stage, parts);
+                if let Some(tap) = &tap {
+                    tap(stage, parts);
+                }
+            });
+            let state = route::ROUTE.iter().find(|hop| hop.stage == name).and_then(|hop| hop.state);
+            let worker = Worker::new(name, state, stage, log, office, tap);
+            let (stop, failure) = (self.stop.clone(), Arc::clone(&self.failure));
+            let work = move || {
+                if let Err(why) = worker.run(&stop) {
+                    error!(stage = name, error = format!("{why:#}"), "a stage cannot go on");
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+                    stop.cancel();
+                }
+            };
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+            self.workers.push(thread.with_context(|| format!("no thread for stage {name}"))?);
+        }
+        info!(folder = %self.path.display(), logs = self.deployment.logs(), "the pipeline runs");
+        Ok(())
+    }
+
+    /// The deployment.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// Cancelled when the site stops, also of itself.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// What is not done yet of all that was accepted; `None` when everything has its end.
+    ///
+    /// # Errors
+    /// The log or the catalog cannot be read.
+    pub fn unfinished(&self) -> Result<Option<String>> {
+        let sources = self.plan.ingest.sources.iter().map(|source| ("ingest", source.topic.as_str()));
+        let inner = [("dedup", route::ACCEPTED), ("anchor", route::CHECKPOINTS), ("prove", route::BATCHES)];
+        for (group, topic) in sources.chain(inner).chain([("prove", route::ANCHORS)]) {
+            let mut lag = 0;
+            for partition in self.log.partitions(topic) {
+                let (start, end) = self.log.range(&partition)?;
+                lag += end - self.log.committed(group, &partition)?.unwrap_or(start).max(start);
+            }
+            // An interval in which nothing new came leaves its ticks for the next one.
+            if lag > 0 && topic != route::CHECKPOINTS {
+                return Ok(Some(format!("{lag} records of {topic} wait for {group}")));
+            }
+        }
+        for partition in self.log.partitions(route::UNIQUE) {
+            if self.has_leaves(&partition)? {
+                return Ok(Some(format!("events of {partition} wait for their batch")));
+            }
+        }
+        for (log, origin) in (0_u32..).zip(self.deployment.origins()) {
+            let (size, proven) = (self.catalog.log_size(origin)?, self.proven(log)?);
+            if proven < size {
+                return Ok(Some(format!("{} batches of {origin} wait for their anchor", size - proven)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a partition of `unique` holds events that batch has not cut. Copies alone make no batch.
+    fn has_leaves(&self, partition: &Partition) -> Result<bool> {
+        let (start, _) = self.log.range(partition)?;
+        let mut next = self.log.committed("batch", partition)?.unwrap_or(start).max(start);
+        loop {
+            let records = self.log.read(partition, next, 4 << 20)?;
+            let Some(last) = records.last() else { return Ok(false) };
+            next = last.offset + 1;
+            for record in records.iter().filter(|record| !record.is_tick()) {
+                if !UniqueFrame::decode(&record.value)?.statements.is_empty() {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// How many batches of a log are proven.
+    fn proven(&self, log: u32) -> Result<u64> {
+        let state = self.log.read(&Partition::new(route::PROVE_LOG, log), 0, usize::MAX)?;
+        let state = state.iter().rev().find(|record| &*record.key == b"anchors");
+        state.map_or(Ok(0), |record| Ok(ProveState::decode(&record.value)?.size))
+    }
+
+    /// Writes the trust file of this site: its log keys, the given devices, and the blocks of all its anchors.
+    ///
+    /// # Errors
+    /// The catalog cannot be read or the file not written.
+    pub fn write_trust(&self, devices: &[DeviceKey]) -> Result<PathBuf> {
+        let mut blocks = Vec::new();
+        for origin in self.deployment.origins() {
+            let mut number = 0;
+            loop {
+                let anchors = self.catalog.anchors_of(origin, number)?;
+                let Some(first) = anchors.first() else { break };
+                number = first.size;
+                for anchor in &anchors {
+                    let anchor: serde_json::Value = serde_json::from_slice(&anchor.anchor)?;
+                    let hash = anchor["block"]["hash"].as_str().context("an anchor names no block")?;
+                    blocks.push(hash.parse().context("an anchor's block has no hash")?);
+                }
+            }
+        }
+        blocks.sort_unstable();
+        blocks.dedup();
+        let network =
+            TrustedNetwork { name: self.deployment.network().to_owned(), blocks, headers: Vec::new() };
+        let logs = self.verifiers.iter().map(|key| LogKey { key: key.clone(), until: None });
+        let mut known = configured_devices(&self.plan.ingest)?;
+        known.extend_from_slice(devices);
+        let trust = TrustFile { networks: vec![network], logs: logs.collect(), devices: known };
+        let path = self.path.join("trust.json");
+        // Never half a file under that name.
+        let fresh = self.path.join("trust.json.new");
+        std::fs::write(&fresh, trust.to_json()).with_context(|| format!("{}", fresh.display()))?;
+        std::fs::rename(&fresh, &path).with_context(|| format!("{}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Stops the stages: what is in hand is committed, everything else goes on at the next start.
+    ///
+    /// # Errors
+    /// A stage had failed.
+    pub fn stop(&mut self) -> Result<()> {
+        self.stop.cancel();
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                bail!("a stage ended in a panic: this is a defect, please report it");
+            }
+        }
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The partitions of the input topics, dealt out to as many workers as there are cores.
+fn shares<'a>(log: &EmbeddedLog, topics: impl Iterator<Item = &'a str>) -> Vec<Vec<Partition>> {
+    let partitions: Vec<_> = topics.flat_map(|topic| log.partitions(topic)).collect();
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = cores.min(partitions.len()).max(1);
+    let share = |worker| partitions.iter().skip(worker).step_by(workers).cloned().collect();
+    (0..workers).map(share).collect()
+}
+
+/// The topics of an embedded log.
+fn topics(plan: &Plan, deployment: &Deployment) -> Vec<TopicSpec> {
+    let chains = u32::try_from(deployment.chains().len()).unwrap_or(u32::MAX);
+    let logs = deployment.logs();
+    let kept = Cleanup::Delete(plan.retention);
+    // Read back from so long before the clock: see dedup.
+    let window = Duration::from_micros(plan.dedup.window.micros().unsigned_abs());
+    let keys = Cleanup::Delete(window + Duration::from_secs(25 * 3_600));
+    let spec = |name: &str, partitions, cleanup, readers: &[&str]| TopicSpec {
+        name: name.into(),
+        partitions,
+        cleanup,
+        readers: readers.iter().map(|reader| (*reader).into()).collect(),
+    };
+    let sources =
+        plan.ingest.sources.iter().map(|source| spec(&source.topic, INPUT_PARTITIONS, kept, &["ingest"]));
+    let mut topics: Vec<_> = sources.collect();
+    topics.extend([
+        spec(route::ACCEPTED, logs, kept, &["dedup"]),
+        spec(route::REJECTED, logs, kept, &[]),
+        spec(route::UNIQUE, logs, kept, &["batch"]),
+        spec(route::BATCHES, logs, kept, &["prove"]),
+        spec(route::CHECKPOINTS, chains, kept, &["anchor"]),
+        spec(route::ANCHORS, logs, kept, &["prove"]),
+        spec(route::PROOFS, logs, kept, &[]),
+        spec(route::DEDUP_LOG, logs, keys, &[]),
+        spec(route::BATCH_LOG, logs, Cleanup::Compact, &[]),
+        spec(route::ANCHOR_LOG, chains, Cleanup::Compact, &[]),
+        spec(route::PROVE_LOG, logs, Cleanup::Compact, &[]),
+    ]);
+    topics
+}
+
+/// Gives the tenants whose unsigned events are taken a secret each, where the configuration has none.
+fn fill_secrets(keys: &Path, config: &mut ingest::Config) -> Result<()> {
+    for source in &config.sources {
+        if let (Unsigned::Accept, Some(tenant)) = (source.unsigned, &source.tenant)
+            && !config.tenants.contains_key(tenant)
+        {
+            let fresh = || zeroize::Zeroizing::new(hex::encode(rand::random::<[u8; 32]>()));
+            let secret = secrets::read_or_make(&keys.join(format!("tenant-{tenant}.secret")), fresh)?;
+            let secret = ingest::Secret::new(secret.as_str());
+            config.tenants.insert(tenant.clone(), ingest::Tenant { secret });
+        }
+    }
+    Ok(())
+}
+
+/// The devices of the configuration as a trust file lists them.
+fn configured_devices(config: &ingest::Config) -> Result<Vec<DeviceKey>> {
+    let devices = config.devices.iter().map(|device| {
+        let key = killick_proof::encoding::array_from_base64url(&device.key)
+            .with_context(|| format!("the key of {}/{}", device.tenant, device.source))?;
+        Ok(DeviceKey {
+            tenant: device.tenant.clone(),
+            source: device.source.clone(),
+            key: PublicKey::decode(&key)?,
+            until: device.until,
+        })
+    });
+    devices.collect()
+}
