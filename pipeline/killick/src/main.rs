@@ -1,32 +1,29 @@
 //! Killick: events become receipts that verify with nothing but a file.
 
+mod cli;
+mod config;
+mod copies;
 mod counters;
+mod demo;
 mod devchain;
+mod feed;
+mod input;
+mod keys;
+mod latency;
 mod office;
+mod process;
+mod produce;
+mod receipts;
+mod rejected;
+mod run;
 mod secrets;
 mod site;
 mod verify;
+mod watch;
 mod worker;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
-/// Proves later that an event existed by a given time and has not changed since, with nothing but a file.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Verify(verify::VerifyArgs),
-}
-
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Verify(args) => verify::run(&args),
-    }
+    cli::main()
 }

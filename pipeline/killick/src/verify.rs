@@ -5,7 +5,7 @@
 mod files;
 mod json;
 mod text;
-mod time;
+pub mod time;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -21,6 +21,7 @@ use killick_proof::trust::{MAX_TRUST, Trust};
 use killick_proof::verify::Verifier;
 
 use files::{Payload, Payloads};
+pub use text::shown as shown_line;
 
 /// Receipts from which on a progress bar is worth its line.
 const MANY: usize = 200;

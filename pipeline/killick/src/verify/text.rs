@@ -174,7 +174,7 @@ fn write_limits(out: &mut impl Write, level: Level) -> io::Result<()> {
 }
 
 /// A text from a file as it may be printed: without characters that a terminal obeys or that hide others.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         let is_hidden = matches!(

@@ -14,7 +14,7 @@ const MICROS: &[BorrowedFormatItem<'_>] =
 
 /// A time in µs since 1970-01-01T00:00:00Z: RFC 3339 in UTC in the years 1 to 9999, else the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Time(pub(super) i64);
+pub struct Time(pub i64);
 
 impl Time {
     fn rfc3339(self) -> Option<String> {

@@ -1,0 +1,150 @@
+use super::*;
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("killick.toml");
+    std::fs::write(&path, text).unwrap();
+    std::fs::write(folder.path().join("acme.secret"), "0123456789abcdef\n").unwrap();
+    let variables: Vec<_> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::from_parts(Some(&path), &variables).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_example_is_right_and_shows_the_defaults() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/killick.example.toml");
+    let text = std::fs::read_to_string(&example).unwrap();
+    let config = Config::from_parts(Some(&example), &[]).unwrap();
+    // Every setting that is on says its default, so that the comments beside it are believed.
+    let defaults = Config::default();
+    assert_eq!(show::toml(&config), show::toml(&defaults));
+    // And what is commented out is right too.
+    let whole = text.replace("\n#: ", "\n").replace("\n#:", "\n");
+    assert_ne!(whole, text);
+    let config = load(&whole, &[]).unwrap();
+    assert_eq!((config.sources.len(), config.devices.len(), config.tenants.len()), (2, 1, 1));
+    for section in [
+        "deployment",
+        "source",
+        "device",
+        "tenant",
+        "dedup",
+        "batch",
+        "anchor",
+        "prove",
+        "devnet",
+        "embedded",
+    ] {
+        assert!(text.contains(&format!("[{section}")), "{section}");
+    }
+}
+
+#[test]
+fn what_is_shown_says_the_same_and_no_secret() {
+    let config = load(
+        r#"
+        [[source]]
+        topic = "raw"
+        decoder = "raw"
+        mapping = { source = { constant = "x" }, id = "key", time = { pointer = "/t" }, type = { header = "h" }, time_format = "ms" }
+        tenant = "acme"
+        unsigned = "accept"
+        [[source]]
+        topic = "old"
+        freshness = "off"
+        [[device]]
+        tenant = "acme"
+        source = "pump"
+        key = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
+        until = 5
+        [tenant.acme]
+        secret = "a secret of acme"
+        "#,
+        &[],
+    )
+    .unwrap();
+    let text = show::toml(&config);
+    assert!(text.contains("***") && !text.contains("a secret of acme"), "{text}");
+    assert!(!format!("{config:?}").contains("a secret of acme"));
+    let again = load(&text.replace("***", "another secret of acme"), &[]).unwrap();
+    assert_eq!((&again.sources, &again.devices), (&config.sources, &config.devices));
+    assert_eq!(show::toml(&again), text);
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_one() {
+    let error = load("[batch]\nmax_leaves = 5\nwidht = \"1s\"\n", &[]).unwrap_err();
+    for part in ["killick.toml", "line 3", "widht", "did you mean `width`?"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = load("[bacth]\n", &[]).unwrap_err();
+    assert!(error.contains("did you mean `batch`?"), "{error}");
+    let error = load("[[source]]\ntopic = \"a\"\ndecoder = \"avor\"\n", &[]).unwrap_err();
+    assert!(error.contains("line 3") && error.contains("did you mean `avro`?"), "{error}");
+    let error = load("[batch]\nzzzzzzzzz = 1\n", &[]).unwrap_err();
+    assert!(!error.contains("did you mean"), "{error}");
+}
+
+#[test]
+fn the_environment_stands_above_the_file() {
+    let config = load(
+        "[batch]\nwidth = \"1s\"\nmax_leaves = 7\n",
+        &[
+            ("KILLICK_BATCH__WIDTH", "2s"),
+            ("KILLICK_DEPLOYMENT__NAME", "123"),
+            ("KILLICK_DEPLOYMENT__CHAINS", "[3, 4]"),
+            ("KILLICK_TENANT__ACME__SECRET", "0123456789abcdef"),
+            ("KILLICK_SOURCE", "[{ topic = \"events\" }]"),
+            // Not settings: an option, and what Kubernetes sets for a service of that name.
+            ("KILLICK_EMBEDDED", "site"),
+            ("KILLICK_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ],
+    )
+    .unwrap();
+    assert_eq!((config.batch.width, config.batch.max_leaves), (Span::secs(2), 7));
+    assert_eq!((config.deployment.name.as_str(), config.deployment.chains), ("123", vec![3, 4]));
+    assert_eq!((config.sources.len(), config.tenants.len()), (1, 1));
+}
+
+#[test]
+fn a_wrong_variable_is_named_and_its_value_is_not() {
+    let error = load("", &[("KILLICK_BATCH__WIDHT", "1s")]).unwrap_err();
+    assert!(error.contains("KILLICK_BATCH__WIDHT") && error.contains("did you mean `width`?"), "{error}");
+    let error = load("", &[("KILLICK_BATCH", "1s"), ("KILLICK_BATCH__WIDTH", "soon")]).unwrap_err();
+    assert!(error.contains("KILLICK_BATCH__WIDTH") && error.contains("length of time"), "{error}");
+    let error = load("", &[("KILLICK_BATCH__WIDTH__X", "1")]).unwrap_err();
+    assert!(error.contains("KILLICK_BATCH__WIDTH__X"), "{error}");
+}
+
+#[test]
+fn what_cannot_work_is_refused_with_its_section() {
+    for (text, parts) in [
+        ("[deployment]\nlogs = 0\n", ["[deployment]", "1 to 4096"]),
+        ("[batch]\nmax_leaves = 0\n", ["[batch]", "1 to 8192"]),
+        ("[dedup]\nwindow = \"1m\"\n", ["[dedup]", "1h to 90d"]),
+        ("[anchor]\ndepth = 0\n", ["[anchor]", "depth"]),
+        ("[devnet]\nblock_interval = \"1ms\"\n", ["[devnet]", "10ms to 1h"]),
+        ("[embedded]\nretention = \"1s\"\n", ["[embedded]", "1m to 3660d"]),
+        ("[[source]]\ntopic = \"a\"\nmax_payload = 0\n", ["a", "max_payload"]),
+        ("[[source]]\ntopic = \"a\"\nfreshness = \"25h\"\n", ["[source]", "an old copy would pass"]),
+        ("[[device]]\ntenant = \"a\"\nsource = \"b\"\nkey = \"x\"\n", ["a/b", "device"]),
+        ("[tenant.acme]\n", ["[tenant.acme]", "secret_file"]),
+        ("[tenant.acme]\nsecret_file = \"missing\"\n", ["[tenant.acme]", "missing"]),
+        ("[tenant.acme]\nsecret = \"short\"\n", ["tenant", "acme"]),
+        (
+            "[tenant.acme]\nsecret = \"0123456789abcdef\"\nsecret_file = \"x\"\n",
+            ["[tenant.acme]", "one of them"],
+        ),
+        ("nonsense", ["killick.toml", "line 1"]),
+    ] {
+        let error = load(text, &[]).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_secret_comes_from_a_file_beside_the_configuration() {
+    let config = load("[tenant.acme]\nsecret_file = \"acme.secret\"\n", &[]).unwrap();
+    assert_eq!(config.tenants["acme"].secret, Some(Secret::new("0123456789abcdef")));
+    assert!(show::toml(&config).contains("secret_file"));
+}

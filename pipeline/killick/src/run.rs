@@ -1,0 +1,298 @@
+//! `killick run`: the pipeline, until it is told to stop.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use killick_stages::source::{Decoder, Freshness, Source, Unsigned};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{Failure, Outcome, Output};
+use crate::config::{Config, ConfigArgs};
+use crate::feed::Feed;
+use crate::input::{Format, Input, InputArgs, Item, time};
+use crate::process;
+use crate::site::{Plan, Site};
+use crate::watch::Watch;
+
+/// The topic of rows and lines from the input of this command.
+const ROWS: &str = "input";
+/// The topic of its CloudEvents.
+const CLOUD_EVENTS: &str = "input-cloudevents";
+/// How long an event may wait for others before it is made durable with them.
+const LINGER: Duration = Duration::from_millis(5);
+/// Items that are read ahead of what is durable.
+const AHEAD: usize = 1_024;
+/// How long a drain may take: with a slow chain, proofs go on at the next start.
+const GRACE: Duration = Duration::from_secs(30);
+/// How often the trust file is brought up to date.
+const TRUST: Duration = Duration::from_secs(60);
+
+/// Runs the pipeline until its input ends or a signal comes, and takes up what an earlier run left.
+///
+/// What is accepted survives a kill at any instant. The first signal (Ctrl-C, SIGTERM) drains, a second ends at once.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: tail -F readings.ndjson | killick run --embedded site/ --input - --format ndjson"
+)]
+pub struct RunArgs {
+    /// The folder of the embedded side: log, catalog and keys of one machine. Made if it is not there.
+    #[arg(long, value_name = "DIR", env = "KILLICK_EMBEDDED")]
+    pub embedded: PathBuf,
+
+    /// Events from this file, CSV, NDJSON or signed CloudEvents; - is standard input. Default: what the log has.
+    #[arg(long, value_name = "FILE", env = "KILLICK_INPUT")]
+    pub input: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub form: InputArgs,
+
+    /// Whose events the rows and lines of the input are. CloudEvents name their tenant.
+    #[arg(long, value_name = "TENANT", default_value = "local")]
+    pub tenant: String,
+
+    /// How much older than now the input's events may be, or `off` for history. Default: 24h for CloudEvents, else off.
+    #[arg(long, value_name = "SPAN", value_parser = freshness)]
+    pub freshness: Option<Freshness>,
+
+    /// Only these stages of ingest, dedup, batch, anchor, prove. Default: all.
+    #[arg(long, value_name = "STAGES", env = "KILLICK_STAGES", value_delimiter = ',')]
+    pub stages: Vec<String>,
+
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// A live table and a summary, or one object with the same figures at the end.
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+fn freshness(text: &str) -> Result<Freshness, String> {
+    match text {
+        "off" => Ok(Freshness::Off),
+        span => span
+            .parse()
+            .map(Freshness::Within)
+            .map_err(|error: killick_stages::span::SpanError| error.to_string()),
+    }
+}
+
+/// What a run did; printed at its end.
+#[derive(Debug, Serialize)]
+struct Summary {
+    events: u64,
+    duplicates: u64,
+    conflicts: u64,
+    rejected: u64,
+    batches: u64,
+    anchors: u64,
+    proven: u64,
+    seconds: f64,
+    /// What goes on at the next start, if anything.
+    unfinished: Option<String>,
+    folder: PathBuf,
+}
+
+/// Runs the pipeline.
+pub fn run(args: RunArgs) -> Outcome {
+    let config = Config::load(&args.config).map_err(|error| Failure::Usage(error.to_string()))?;
+    // An input that cannot be opened is found out before anything is made.
+    let input = args.input.as_deref().map(|path| Input::open(path, &args.form));
+    let input = input.transpose().map_err(|error| Failure::Usage(error.to_string()))?;
+    let begun = Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut site = Site::open(&args.embedded, plan(&args, &config))?;
+    site.start(runtime.handle(), None)?;
+    let drain = CancellationToken::new();
+    process::drain_at_signals(runtime.handle(), drain.clone())?;
+
+    let is_json = args.output == Output::Json;
+    let feeding = input.map(|input| Feeding::start(&args, input, &site, drain.clone())).transpose()?;
+    let watch = Watch::begin(is_json);
+    let mut trusted = Instant::now();
+    let mut deadline = None;
+    let mut unfinished = None;
+    watch.until(&site, || {
+        if trusted.elapsed() > TRUST {
+            trusted = Instant::now();
+            site.write_trust(&[])?;
+        }
+        let is_fed = feeding.as_ref().is_some_and(Feeding::is_over);
+        if !is_fed && !drain.is_cancelled() {
+            return Ok(false);
+        }
+        if drain.is_cancelled() {
+            deadline.get_or_insert_with(|| Instant::now() + GRACE);
+        } else if !args.stages.is_empty() {
+            // Others have the other stages: nobody here can say when all is done.
+            return Ok(false);
+        }
+        unfinished = site.unfinished()?;
+        Ok(unfinished.is_none() || deadline.is_some_and(|deadline| Instant::now() > deadline))
+    })?;
+    let failed_feed = feeding.map(Feeding::end).transpose();
+    site.write_trust(&[])?;
+    site.stop()?;
+    failed_feed?;
+    tell(&args, &site, begun, unfinished)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(args: &RunArgs, config: &Config) -> Plan {
+    let mut ingest = config.ingest();
+    let mut rows = Source::new(ROWS);
+    rows.tenant = Some(args.tenant.clone());
+    rows.unsigned = Unsigned::Accept;
+    rows.freshness = args.freshness.unwrap_or(Freshness::Off);
+    let mut cloud_events = Source::new(CLOUD_EVENTS);
+    cloud_events.decoder = Decoder::CloudEvents;
+    cloud_events.freshness = args.freshness.unwrap_or_default();
+    for own in [rows, cloud_events] {
+        // Who configures the topic knows better.
+        if !ingest.sources.iter().any(|source| source.topic == own.topic) {
+            ingest.sources.push(own);
+        }
+    }
+    Plan {
+        deployment: config.deployment.clone(),
+        ingest,
+        dedup: config.dedup.clone(),
+        batch: config.batch.clone(),
+        anchor: config.anchor.clone(),
+        prove: config.prove.clone(),
+        block_interval: Duration::from_micros(config.devnet.block_interval.micros().unsigned_abs()),
+        retention: Duration::from_micros(config.embedded.retention.micros().unsigned_abs()),
+        stages: args.stages.clone(),
+    }
+}
+
+/// The input on its way into the log.
+struct Feeding(std::thread::JoinHandle<Result<()>>);
+
+impl Feeding {
+    fn start(args: &RunArgs, input: Input, site: &Site, drain: CancellationToken) -> Result<Self> {
+        let is_cloud_events = args.form.format == Some(Format::Cloudevents);
+        let topic = if is_cloud_events { CLOUD_EVENTS } else { ROWS };
+        let (log, counters) = (site.log.clone(), Arc::clone(&site.counters));
+        let logs = site.deployment().logs();
+        let feed = Feed::new(log, topic, &args.tenant, logs, counters, site.stopping().clone());
+        let name = input.name().to_owned();
+        // The rows of a pipe are numbered anew in every run: without ids of their own they must not look like copies.
+        let is_pipe = args.input.as_deref() == Some(Path::new("-"));
+        let id_prefix = (is_pipe && args.form.id_column.is_none()).then(|| format!("{}-", time::now()));
+        let tells = args.output == Output::Json;
+        let (sender, items) = sync_channel(AHEAD);
+        // It may wait for a line for ever, and ends with the process.
+        std::thread::Builder::new().name("read".into()).spawn(move || {
+            for item in input {
+                if sender.send(item).is_err() {
+                    break;
+                }
+            }
+        })?;
+        let thread = std::thread::Builder::new().name("feed".into());
+        Ok(Self(thread.spawn(move || Feeder { feed, name, id_prefix, tells, told: 0 }.work(&items, &drain))?))
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    fn end(self) -> Result<()> {
+        match self.0.join() {
+            Ok(outcome) => outcome.context("the input"),
+            Err(_) => bail!("the feed ended in a panic: this is a defect, please report it"),
+        }
+    }
+}
+
+struct Feeder {
+    feed: Feed,
+    name: String,
+    id_prefix: Option<String>,
+    /// Says on standard output how many items are accepted, so that a sender knows what it need not send again.
+    tells: bool,
+    told: u64,
+}
+
+impl Feeder {
+    fn work(mut self, items: &Receiver<std::io::Result<Item>>, drain: &CancellationToken) -> Result<()> {
+        loop {
+            match items.recv_timeout(LINGER) {
+                Ok(item) => self.take(item?)?,
+                Err(RecvTimeoutError::Timeout) => self.flush()?,
+                Err(RecvTimeoutError::Disconnected) => return self.flush(),
+            }
+            if drain.is_cancelled() {
+                return self.flush();
+            }
+        }
+    }
+
+    fn take(&mut self, item: Item) -> Result<()> {
+        match item {
+            Item::Event(mut event) => {
+                if let Some(prefix) = &self.id_prefix {
+                    event.id.insert_str(0, prefix);
+                }
+                self.feed.event(&event, None)?;
+            }
+            Item::CloudEvent { value, .. } => self.feed.cloud_event(value)?,
+            Item::Bad(bad) => self.feed.bad(&self.name, &bad)?,
+        }
+        self.tell(self.feed.given())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let given = self.feed.flush()?;
+        self.tell(given)
+    }
+
+    fn tell(&mut self, given: u64) -> Result<()> {
+        if self.tells && given > self.told {
+            self.told = given;
+            writeln!(std::io::stdout(), "{{\"accepted\":{given}}}")?;
+        }
+        Ok(())
+    }
+}
+
+fn tell(args: &RunArgs, site: &Site, begun: Instant, unfinished: Option<String>) -> Result<()> {
+    let counters = &site.counters;
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let summary = Summary {
+        events: count(&counters.events),
+        duplicates: count(&counters.duplicates),
+        conflicts: count(&counters.conflicts),
+        rejected: count(&counters.rejected),
+        batches: count(&counters.batches),
+        anchors: count(&counters.anchors),
+        proven: count(&counters.proven),
+        seconds: begun.elapsed().as_secs_f64(),
+        unfinished,
+        folder: args.embedded.clone(),
+    };
+    let mut out = std::io::stdout().lock();
+    if args.output == Output::Json {
+        writeln!(out, "{}", serde_json::to_string(&summary)?)?;
+        return Ok(());
+    }
+    let Summary { events, duplicates, conflicts, rejected, batches, anchors, proven, seconds, .. } = &summary;
+    writeln!(out, "{events} events taken, {proven} proven in this run")?;
+    writeln!(out, "duplicates {duplicates}, conflicts {conflicts}, rejected {rejected}")?;
+    writeln!(out, "{batches} batches, {anchors} anchors, {seconds:.1} s")?;
+    if let Some(unfinished) = &summary.unfinished {
+        writeln!(out, "{unfinished}: that goes on at the next start")?;
+    }
+    let folder = args.embedded.display();
+    writeln!(out, "killick receipts export --embedded {folder} --out receipts/")?;
+    writeln!(out, "killick verify receipts/ --trust {folder}/trust.json")?;
+    Ok(())
+}
