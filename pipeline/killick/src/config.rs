@@ -249,8 +249,9 @@ impl Config {
         }
         // Any keys do for a check.
         let secret = SecretKey::from_seed(&[1; 32]);
-        let signer = |origin: &Box<str>| SignerKey::new(origin, secret.clone());
-        let signers = deployment.origins().iter().map(signer).collect::<Result<Vec<_>, _>>();
+        let origins = deployment.origins().iter();
+        let signers =
+            origins.map(|origin| SignerKey::new(origin, secret.clone())).collect::<Result<Vec<_>, _>>();
         let signers = signers.map_err(|error| wrong("deployment")(&error))?;
         let verifiers = signers.iter().map(SignerKey::verifier).collect();
         batch::Batch::new(&deployment, &self.batch, signers).map_err(|error| wrong("batch")(&error))?;

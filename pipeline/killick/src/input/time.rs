@@ -49,8 +49,8 @@ fn number(text: &str) -> Option<Micros> {
     }
     let size: Micros = whole.parse().ok()?;
     let places = match size {
-        ..100_000_000_000 => 6,
-        ..100_000_000_000_000 => 3,
+        0..100_000_000_000 => 6,
+        100_000_000_000..100_000_000_000_000 => 3,
         _ => 0,
     };
     let mut value = size;
