@@ -72,6 +72,7 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployment {
     name: Box<str>,
+    generation: u64,
     network: Box<str>,
     algorithm: Algorithm,
     origins: Box<[Box<str>]>,
@@ -115,6 +116,7 @@ impl Deployment {
         }
         Ok(Self {
             name: config.name.as_str().into(),
+            generation: config.generation,
             network: config.network.as_str().into(),
             algorithm,
             origins: origins.into(),
@@ -126,6 +128,11 @@ impl Deployment {
     /// The name before the first `/` of every origin.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What tells the commands of this deployment and generation from those of others.
+    pub(crate) fn nonce_prefix(&self) -> String {
+        format!("{}/{}", self.name, self.generation)
     }
 
     /// The network of the chains.

@@ -8,6 +8,7 @@ pub mod anchor;
 pub mod avro;
 pub mod batch;
 pub mod cloudevents;
+mod command;
 pub mod dedup;
 pub mod deployment;
 pub mod derive;

@@ -113,7 +113,7 @@ pub fn record(record: &Record, stage: &str, code: Code, why: &str, partition: u3
         output.headers = record.headers.clone();
     } else {
         output.headers.push(header(VALUE_SIZE, record.value.len().to_string()));
-        output.headers.push(header(VALUE_SHA256, hex(&Sha256::digest(&record.value))));
+        output.headers.push(header(VALUE_SHA256, hex::encode(Sha256::digest(&record.value))));
     }
     let origin = Origin {
         topic: record.partition.topic.as_str(),
@@ -139,14 +139,6 @@ pub fn reasons(origin: Origin<'_>, stage: &str, code: Code, why: &str) -> [Heade
 
 fn header(name: &str, value: String) -> Header {
     Header { name: name.into(), value: value.into() }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a string does not fail");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -138,6 +138,8 @@ pub struct Interval {
 pub struct Attempt {
     /// Its number: whole minutes between the cut and the command's creation time.
     pub number: u64,
+    /// The block time from which on it cannot enter a block any more.
+    pub expires: Micros,
     /// Its request key.
     pub key: Box<str>,
     /// Its exact text.
@@ -161,6 +163,7 @@ impl AnchorState {
                 out.array(interval.checkpoints.iter(), |out, checkpoint| out.string(checkpoint));
                 out.array(interval.attempts.iter(), |out, attempt| {
                     out.count(attempt.number);
+                    out.long(attempt.expires);
                     out.string(&attempt.key);
                     out.bytes(&attempt.command);
                 });
@@ -184,6 +187,7 @@ impl AnchorState {
                 attempts: reader.array(|reader| {
                     Ok(Attempt {
                         number: reader.count()?,
+                        expires: reader.long()?,
                         key: reader.string()?.into(),
                         command: value.slice_ref(reader.bytes()?),
                     })
