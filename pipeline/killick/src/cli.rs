@@ -68,12 +68,13 @@ struct Cli {
         value_enum,
         value_name = "FORMAT",
         env = "KILLICK_LOG_FORMAT",
-        default_value = "text"
+        default_value = "text",
+        help_heading = "Logging"
     )]
     log_format: LogFormat,
 
     /// What is logged: error, warn, info, debug, trace, also by module. Default: info for `run`, else warn.
-    #[arg(long, global = true, value_name = "FILTER", env = "KILLICK_LOG")]
+    #[arg(long, global = true, value_name = "FILTER", env = "KILLICK_LOG", help_heading = "Logging")]
     log: Option<String>,
 
     #[command(subcommand)]

@@ -22,7 +22,7 @@ use crate::verify::time::Time;
 /// A line that is no event is reported and left out. Exit status: 0 every event is signed, 1 some are not.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: killick produce --key press-1.key --input readings.csv | killick run --embedded site/ --input - --format cloudevents -c killick.toml"
+    after_help = "Example: killick produce --key press-1.key --input readings.csv | killick run --embedded site/ --input - --format cloudevents --freshness off -c killick.toml"
 )]
 pub struct ProduceArgs {
     /// The device's key (`killick keys new device`).

@@ -324,4 +324,30 @@ mod tests {
         assert_ne!(event_name("a", "bc", "d"), event_name("ab", "c", "d"));
         assert_ne!(event_name("a", "b", "cd"), event_name("a", "bc", "d"));
     }
+
+    fn receipt() -> Receipt {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../schemas/vectors/receipts/good/block-of-mainnet.json");
+        Receipt::parse(&fs::read(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_second_proof_of_an_event_stands_beside_the_first_and_an_export_again_adds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = receipt();
+        let mut second = first.clone();
+        second.batch.index += 1;
+        for _ in 0..2 {
+            for form in [Form::Json, Form::Cbor] {
+                assert_eq!(write_file(folder.path(), "name", form, &first).unwrap(), 1);
+                assert_eq!(write_file(folder.path(), "name", form, &second).unwrap(), 2);
+            }
+        }
+        let mut names: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["name-2.cbor", "name-2.json", "name.cbor", "name.json"]);
+        let read = |name: &str| Receipt::parse(&fs::read(folder.path().join(name)).unwrap()).unwrap();
+        assert_eq!((read("name.json"), read("name-2.cbor")), (first, second));
+    }
 }
