@@ -1,1 +1,281 @@
-//! Tests.
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use killick_stages::ports::{Log, LogError, Polled, Producer};
+use killick_stages::record::{Output, Partition};
+use killick_stages::stage::Part;
+
+use super::{Cleanup, EmbeddedLog, Settings, TopicSpec, segment};
+use crate::folder::Folder;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const SMALL: Settings = Settings { segment_bytes: 2_000, max_record: 1_000 };
+
+fn topic(name: &str, partitions: u32, cleanup: Cleanup, readers: &[&str]) -> TopicSpec {
+    let readers = readers.iter().map(|reader| (*reader).into()).collect();
+    TopicSpec { name: name.into(), partitions, cleanup, readers }
+}
+
+fn topics() -> Vec<TopicSpec> {
+    vec![
+        topic("in", 2, Cleanup::Delete(DAY), &["group"]),
+        topic("out", 2, Cleanup::Delete(DAY), &[]),
+        topic("state", 2, Cleanup::Compact, &[]),
+    ]
+}
+
+fn open(path: &Path, settings: Settings) -> EmbeddedLog {
+    let folder = Arc::new(Folder::open(path).unwrap());
+    EmbeddedLog::open(&folder, &topics(), settings).unwrap()
+}
+
+fn put(log: &EmbeddedLog, topic: &str, value: &str) {
+    let output = Output::new(Partition::new(topic, 0), format!("key of {value}"), value.to_owned());
+    log.produce(&[output]).unwrap();
+}
+
+fn values(log: &EmbeddedLog, topic: &str) -> Vec<String> {
+    let partition = Partition::new(topic, 0);
+    let (mut next, end) = log.range(&partition).unwrap();
+    let mut values = Vec::new();
+    while next < end {
+        let records = log.read(&partition, next, 300).unwrap();
+        let Some(last) = records.last() else { break };
+        next = last.offset + 1;
+        values.extend(records.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()));
+    }
+    values
+}
+
+fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|number| format!("value {number:06}")).collect()
+}
+
+#[test]
+fn what_was_written_over_many_segments_is_read_back_in_order_also_after_reopening() {
+    let place = tempfile::tempdir().unwrap();
+    let wanted = numbers(0..400);
+    {
+        let log = open(place.path(), SMALL);
+        wanted.iter().for_each(|value| put(&log, "in", value));
+        assert_eq!(values(&log, "in"), wanted);
+    }
+    assert!(segment::list(&place.path().join("log")).unwrap().len() > 10);
+    let log = open(place.path(), SMALL);
+    assert_eq!(values(&log, "in"), wanted);
+    put(&log, "in", "value 000400");
+    assert_eq!(values(&log, "in"), numbers(0..401));
+}
+
+#[test]
+fn a_compacted_partition_keeps_the_newest_of_each_key_over_segments_and_reopening() {
+    let place = tempfile::tempdir().unwrap();
+    let keep = |log: &EmbeddedLog, key: &str, value: &str| {
+        log.produce(&[Output::new(Partition::new("state", 1), key.to_owned(), value.to_owned())]).unwrap();
+    };
+    let read = |log: &EmbeddedLog| {
+        let records = log.read(&Partition::new("state", 1), 0, 1 << 20).unwrap();
+        records
+            .iter()
+            .map(|record| (record.offset, record.key.clone(), record.value.clone()))
+            .collect::<Vec<_>>()
+    };
+    let before = {
+        let log = open(place.path(), SMALL);
+        keep(&log, "gone", "soon");
+        keep(&log, "stays", "old");
+        keep(&log, "stays", "new");
+        keep(&log, "gone", "");
+        numbers(0..200).iter().for_each(|value| put(&log, "in", value));
+        keep(&log, "late", "here");
+        let before = read(&log);
+        assert_eq!(before, [(2, "stays".into(), "new".into()), (4, "late".into(), "here".into())]);
+        before
+    };
+    let log = open(place.path(), SMALL);
+    assert_eq!(read(&log), before);
+}
+
+#[test]
+fn a_torn_end_is_cut_off_at_every_byte_and_nothing_before_it_is_lost() {
+    let place = tempfile::tempdir().unwrap();
+    let settings = Settings::default();
+    {
+        let log = open(place.path(), settings);
+        numbers(0..3).iter().for_each(|value| put(&log, "in", value));
+    }
+    let file = segment::path(&place.path().join("log"), 1);
+    let whole = std::fs::read(&file).unwrap();
+    // Where each entry ends, found by cutting: the number of readable records says it.
+    let mut seen = Vec::new();
+    for cut in (0..=whole.len()).rev() {
+        std::fs::write(&file, &whole[..cut]).unwrap();
+        let log = open(place.path(), settings);
+        let found = values(&log, "in");
+        assert_eq!(found, numbers(0..found.len() as u64), "cut at {cut}");
+        seen.push(found.len());
+        put(&log, "in", &format!("value {:06}", found.len()));
+        assert_eq!(values(&log, "in"), numbers(0..found.len() as u64 + 1), "written after a cut at {cut}");
+        drop(log);
+    }
+    assert_eq!(seen[0], 3);
+    assert!(seen.is_sorted_by(|a, b| a >= b) && seen.contains(&2) && seen.contains(&1) && seen.contains(&0));
+}
+
+#[test]
+fn a_flipped_byte_in_what_was_durable_is_damage_and_named() {
+    let place = tempfile::tempdir().unwrap();
+    {
+        let log = open(place.path(), Settings::default());
+        numbers(0..3).iter().for_each(|value| put(&log, "in", value));
+    }
+    let file = segment::path(&place.path().join("log"), 1);
+    let whole = std::fs::read(&file).unwrap();
+    let second = whole.windows(12).position(|window| window == b"value 000001").unwrap();
+    for at in [0, 20, second] {
+        let mut bad = whole.clone();
+        bad[at] ^= 1;
+        std::fs::write(&file, &bad).unwrap();
+        let folder = Arc::new(Folder::open(place.path()).unwrap());
+        match EmbeddedLog::open(&folder, &topics(), Settings::default()) {
+            Err(LogError::Damaged(why)) => assert!(why.contains("000000000001.seg at byte"), "{why}"),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("a flip at {at} was not noticed"),
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_in_an_old_segment_is_found_when_it_is_read() {
+    let place = tempfile::tempdir().unwrap();
+    {
+        let log = open(place.path(), SMALL);
+        numbers(0..200).iter().for_each(|value| put(&log, "in", value));
+    }
+    let file = segment::path(&place.path().join("log"), 1);
+    let whole = std::fs::read(&file).unwrap();
+    let at = whole.windows(12).position(|window| window == b"value 000001").unwrap();
+    let handle = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+    handle.write_all_at(&[whole[at] ^ 1], at as u64).unwrap();
+    let log = open(place.path(), SMALL);
+    let error = log.read(&Partition::new("in", 0), 1, 1 << 20).unwrap_err();
+    assert!(matches!(&error, LogError::Damaged(why) if why.contains("in/0")), "{error}");
+}
+
+#[test]
+fn a_segment_that_was_being_made_is_made_again() {
+    let place = tempfile::tempdir().unwrap();
+    let last = {
+        let log = open(place.path(), SMALL);
+        numbers(0..100).iter().for_each(|value| put(&log, "in", value));
+        *segment::list(&place.path().join("log")).unwrap().last().unwrap()
+    };
+    let half = segment::path(&place.path().join("log"), last + 1);
+    for content in [&b""[..], b"KLK1", &[0; 300]] {
+        std::fs::write(&half, content).unwrap();
+        let log = open(place.path(), SMALL);
+        assert_eq!(values(&log, "in"), numbers(0..100));
+    }
+}
+
+#[test]
+fn only_what_all_readers_have_read_and_what_is_old_goes() {
+    let place = tempfile::tempdir().unwrap();
+    let short = || {
+        let mut topics = topics();
+        topics.iter_mut().filter(|topic| topic.cleanup != Cleanup::Compact).for_each(|topic| {
+            topic.cleanup = Cleanup::Delete(Duration::ZERO);
+        });
+        topics
+    };
+    let folder = Arc::new(Folder::open(place.path()).unwrap());
+    let log = EmbeddedLog::open(&folder, &short(), SMALL).unwrap();
+    let partition = Partition::new("in", 0);
+    numbers(0..200).iter().for_each(|value| put(&log, "in", value));
+    assert_eq!(log.range(&partition).unwrap(), (0, 200), "the group has read nothing");
+
+    let mut worker = log.worker("group", std::slice::from_ref(&partition)).unwrap();
+    worker.commit(&[(partition.clone(), Part { outputs: vec![], through: Some(150) })]).unwrap();
+    numbers(200..300).iter().for_each(|value| put(&log, "in", value));
+    let (start, end) = log.range(&partition).unwrap();
+    assert!(0 < start && start <= 150 && end == 300, "{start}..{end}");
+    assert_eq!(values(&log, "in"), numbers(start..300));
+    drop((worker, log));
+    let log = EmbeddedLog::open(&folder, &short(), SMALL).unwrap();
+    assert_eq!(values(&log, "in"), numbers(log.range(&partition).unwrap().0..300));
+}
+
+#[test]
+fn topics_can_come_but_partitions_cannot_change() {
+    let place = tempfile::tempdir().unwrap();
+    {
+        let log = open(place.path(), SMALL);
+        put(&log, "in", "before");
+    }
+    let mut more = topics();
+    more.insert(0, topic("new", 3, Cleanup::Delete(DAY), &[]));
+    let folder = Arc::new(Folder::open(place.path()).unwrap());
+    {
+        let log = EmbeddedLog::open(&folder, &more, SMALL).unwrap();
+        put(&log, "new", "after");
+        assert_eq!((values(&log, "in"), values(&log, "new")), (vec!["before".into()], vec!["after".into()]));
+    }
+    more[1].partitions = 5;
+    let error = EmbeddedLog::open(&folder, &more, SMALL).err().unwrap().to_string();
+    assert!(error.contains("2 partitions of in") && error.contains("has 5"), "{error}");
+}
+
+#[test]
+fn a_worker_that_lost_its_partition_writes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let log = open(place.path(), SMALL);
+    let input = Partition::new("in", 1);
+    let mut old = log.worker("group", std::slice::from_ref(&input)).unwrap();
+    let wait = Duration::from_millis(1);
+    assert_eq!(old.poll(wait).unwrap(), [Polled::Assigned(input.clone(), 0)]);
+    let mut new = log.worker("group", std::slice::from_ref(&input)).unwrap();
+    let outputs = vec![Output::new(Partition::new("out", 0), "", "from the old one")];
+    let parts = [(input.clone(), Part { outputs, through: Some(7) })];
+    assert!(matches!(old.commit(&parts), Err(LogError::Lost(lost)) if lost == input));
+    assert!(matches!(old.tick(&input), Err(LogError::Lost(_))));
+    assert_eq!(old.poll(wait).unwrap(), [Polled::Revoked(input.clone())]);
+    assert_eq!(old.poll(wait).unwrap(), []);
+    assert_eq!((values(&log, "out"), log.committed("group", &input).unwrap()), (vec![], None));
+    new.commit(&parts).unwrap();
+    assert_eq!(log.committed("group", &input).unwrap(), Some(7));
+}
+
+#[test]
+fn a_record_that_is_too_large_is_refused_with_all_that_came_with_it() {
+    let place = tempfile::tempdir().unwrap();
+    let log = open(place.path(), SMALL);
+    let partition = Partition::new("out", 0);
+    let outputs = [Output::new(partition.clone(), "", "small"), Output::new(partition, "", vec![0; 1_000])];
+    assert!(matches!(log.produce(&outputs), Err(LogError::TooLarge { size: 1_010, limit: 1_000, .. })));
+    assert!(values(&log, "out").is_empty());
+}
+
+#[test]
+fn many_who_commit_at_once_all_get_their_own_order() {
+    let place = tempfile::tempdir().unwrap();
+    let log = open(place.path(), SMALL);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let log = &log;
+            scope.spawn(move || {
+                for number in 0..50 {
+                    let value = format!("{thread} {number:02}");
+                    log.produce(&[Output::new(Partition::new("in", 0), "", value)]).unwrap();
+                }
+            });
+        }
+    });
+    let all = values(&log, "in");
+    assert_eq!(all.len(), 400);
+    for thread in 0..8 {
+        let own: Vec<_> = all.iter().filter(|value| value.starts_with(&format!("{thread} "))).collect();
+        assert!(own.len() == 50 && own.is_sorted(), "{own:?}");
+    }
+}
