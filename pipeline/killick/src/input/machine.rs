@@ -325,4 +325,16 @@ mod tests {
         assert!(error.contains("stat") && error.contains("--input FILE"), "{error}");
         assert!(Machine::at(fake(&[("stat", "nonsense"), MEMORY]).path()).is_err());
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn this_machine_can_be_read() {
+        let mut machine = Machine::here().unwrap();
+        let sources = machine.sources();
+        assert!(sources.len() >= 2);
+        for source in sources {
+            let event = machine.reading().unwrap();
+            assert_eq!((event.source, event.payload[0]), (source, b'{'));
+        }
+    }
 }
