@@ -244,6 +244,30 @@ impl Receipt {
     }
 }
 
+impl Anchor {
+    /// Reads one anchor as it stands in a receipt in JSON: for stores that keep anchors apart from receipts.
+    ///
+    /// # Errors
+    /// [`Fault`] for what is wrong or missing in it, and for a type that is not understood.
+    pub fn parse(text: &[u8]) -> Result<Self, Fault> {
+        if text.len() > MAX_RECEIPT {
+            return Err(Fault::wrong(format_args!("an anchor has at most {MAX_RECEIPT} bytes")));
+        }
+        let value = json::parse(text).map_err(|error| {
+            Fault::Wrong(Wrong { why: format!("not JSON as receipts have it: {error}"), field: error.path })
+        })?;
+        match anchor(&value, false)? {
+            AnyAnchor::Chainweb(anchor) => Ok(*anchor),
+            AnyAnchor::Other(kind) => Err(Fault::missing(format_args!("the type {kind:?} is not understood"))),
+        }
+    }
+
+    /// The anchor in JSON, as one line, in the form that it has in a receipt.
+    pub fn to_json(&self) -> String {
+        crate::receipt_json::write_anchor(self)
+    }
+}
+
 /// Reads one part of the receipt.
 fn part<'v, 'a, T>(
     receipt: &'v Value<'a>,

@@ -28,6 +28,11 @@ pub(crate) fn write(receipt: &Receipt) -> String {
     text
 }
 
+/// One anchor, without spaces.
+pub(crate) fn write_anchor(one: &Anchor) -> String {
+    serde_json::to_string(&anchor(one)).expect("texts, numbers and lists always serialise")
+}
+
 fn anchor(anchor: &Anchor) -> AnchorMembers<'_> {
     AnchorMembers {
         kind: ANCHOR_TYPE,

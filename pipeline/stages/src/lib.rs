@@ -7,6 +7,7 @@
 pub mod anchor;
 pub mod avro;
 pub mod batch;
+mod check;
 pub mod cloudevents;
 mod command;
 pub mod dedup;

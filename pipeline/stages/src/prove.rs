@@ -1,11 +1,38 @@
-//! Prove.
-use crate::deployment::Deployment;
-use crate::record::{Micros, Partition, Record};
-use crate::span::Span;
-use crate::stage::{Answer, Halt, Part, Request, Stage};
+//! Prove: makes receipts possible, and says so only of what its own verifier has passed.
+//!
+//! Reads `batches` and `anchors` (the same partition of both: the log), writes `proofs` (the log), one record for each
+//! batch, in order. State, in `prove-log`: how far each input is done, how many batches are stored and how many proven.
+//! The order of effects: a batch is in the catalog before its input offset moves; an anchor is verified, with the proof
+//! of the chain and the newest batch that it covers, before it is in the catalog; each batch that it newly covers is read
+//! back from the catalog and verified in full before `proofs` tells of it, in one transaction with the count.
+//! Guarantees one record in `proofs` a batch. What does not verify halts the stage: it is never published.
+//! If `prove-log` is lost, the stage halts: batches would be told of twice.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use bytes::Bytes;
+use chainweb::Header;
+use chainweb::spv::{Proof, Subject};
+use killick_proof::Hash;
+use killick_proof::anchor::AnchorText;
+use killick_proof::batch::BatchHeader;
+use killick_proof::note::VerifierKey;
+use killick_proof::receipt::{Anchor, Block, SpvProof, TreeProof};
+use killick_proof::trust::{LogKey, Trust, TrustError, TrustFile};
+use killick_proof::verify::Verifier;
 use serde::Deserialize;
 
-use killick_proof::note::VerifierKey;
+use crate::check::{Checked, check_batch};
+use crate::deployment::Deployment;
+use crate::frame::{AnchorFrame, ProofReady};
+use crate::ports::{AnchorRecord, BatchRecord, Spv};
+use crate::record::{Micros, Output, Partition, Record};
+use crate::route::{ANCHORS, BATCHES, PROOFS, PROVE_LOG};
+use crate::span::Span;
+use crate::stage::{Answer, Halt, Part, Request, Stage, StoredBatch};
+use crate::state::ProveState;
+
 /// How proofs are made.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,63 +40,421 @@ pub struct Config {
     /// How long to wait before a chain is asked again for a proof that it could not give. 10 ms to 10 min; default 5 s.
     pub poll: Span,
 }
+
 impl Default for Config {
     fn default() -> Self {
         Self { poll: Span::secs(5) }
     }
 }
+
 /// A configuration that cannot work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// No key for a log.
-    #[error("no key for log {0}")]
+    /// A pause outside its range.
+    #[error("poll is {0}; it is 10ms to 10m")]
+    Poll(Span),
+    /// A log whose checkpoints could not be verified.
+    #[error("there is no key for log {0}")]
     NoKey(String),
+    /// Two keys that signatures cannot tell apart.
+    #[error("the keys of the logs: {0}")]
+    Keys(#[from] TrustError),
 }
+
+/// Batches that are read back ahead of the one that is verified: at most 8 × 512 KiB a log.
+const AHEAD: u64 = 8;
+
+/// Anchors of one log that wait for their batches, some 16 MiB. Checkpoints follow their batches, so that more wait only
+/// when a catalog is written anew; then every other one is passed over: its batches are proven by the one behind it.
+const MAX_WAITING: usize = 16_384;
+
 /// The stage.
 #[derive(Debug)]
-pub struct Prove {}
+pub struct Prove {
+    deployment: Deployment,
+    config: Config,
+    verifier: Verifier,
+    logs: BTreeMap<u32, OpenLog>,
+}
+
+/// What is known of one log.
+#[derive(Debug, Default)]
+struct OpenLog {
+    batches: Side,
+    anchors: Side,
+    /// Batches on their way into the catalog: the offset behind each, and its size in bytes.
+    storing: VecDeque<(u64, usize)>,
+    /// Anchors that wait, the first one being worked on: the offset behind each.
+    waiting: VecDeque<(u64, AnchorFrame)>,
+    /// How far the work on the first one is.
+    work: Option<Work>,
+    /// What is to be asked after the next commit.
+    asks: Vec<(&'static str, Request)>,
+}
+
+/// One of the two inputs of a log.
+#[derive(Debug, Default)]
+struct Side {
+    /// The offset of the next record, while the partition is ours.
+    next: Option<u64>,
+    /// Whether the state was held against the input offset.
+    is_checked: bool,
+    done: ProveState,
+    /// Whether `done` differs from what `prove-log` says.
+    is_dirty: bool,
+}
+
+/// How far the work on an anchor is. Each step awaits one answer; the last one, as many as were asked for.
+#[derive(Debug)]
+enum Work {
+    /// Awaits the chain's proof, or the time to ask for it again.
+    Proof,
+    /// Awaits the newest batch that is covered, to verify the anchor with.
+    Newest(Box<Anchor>),
+    /// Awaits the catalog.
+    Storing(Box<Anchor>),
+    /// Awaits the batches that are newly covered.
+    Reading {
+        anchor: Box<Anchor>,
+        /// The next batch to be asked for.
+        ask: u64,
+    },
+}
+
 impl Prove {
-    /// The stage; `keys` holds the public keys of the logs, named after their origins.
+    /// The stage; `keys` holds the public keys of the deployment's logs, named after their origins. Others are ignored.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn new(
-        _deployment: &Deployment,
-        _config: &Config,
-        _keys: Vec<VerifierKey>,
+        deployment: &Deployment,
+        config: &Config,
+        keys: Vec<VerifierKey>,
     ) -> Result<Self, ConfigError> {
-        todo!()
+        if !(Span::millis(10)..=Span::secs(600)).contains(&config.poll) {
+            return Err(ConfigError::Poll(config.poll));
+        }
+        for origin in deployment.origins() {
+            if !keys.iter().any(|key| key.name() == &**origin) {
+                return Err(ConfigError::NoKey(origin.to_string()));
+            }
+        }
+        let logs = keys.into_iter().map(|key| LogKey { key, until: None }).collect();
+        let trust = Trust::new(&TrustFile { logs, ..TrustFile::default() })?;
+        let verifier = Verifier::new(trust);
+        Ok(Self { deployment: deployment.clone(), config: config.clone(), verifier, logs: BTreeMap::new() })
+    }
+
+    /// Sends a batch on its way into the catalog.
+    fn take_batch(&mut self, record: &Record) -> Result<(), String> {
+        let number = record.partition.number;
+        let Some(log) = self.logs.get_mut(&number) else { return Ok(()) };
+        let batch = BatchRecord::decode(&record.value).map_err(|error| error.to_string())?;
+        let header = BatchHeader::decode(&batch.header).map_err(|error| error.to_string())?;
+        let expected = log.batches.done.size + log.storing.len() as u64;
+        if self.deployment.origin(number) != Some(header.origin.as_str()) || header.number != expected {
+            return Err(format!(
+                "it is batch {} of {}, and batch {expected} of this log is next",
+                header.number, header.origin
+            ));
+        }
+        log.storing.push_back((record.offset + 1, record.value.len()));
+        log.asks.push((BATCHES, Request::PutBatch(Box::new(batch))));
+        Ok(())
+    }
+
+    /// Lets an anchor wait for its turn.
+    fn take_anchor(&mut self, record: &Record) -> Result<(), String> {
+        let number = record.partition.number;
+        let Some(log) = self.logs.get_mut(&number) else { return Ok(()) };
+        let frame = AnchorFrame::decode(&record.value).map_err(|error| error.to_string())?;
+        if self.deployment.origin(number) != Some(&*frame.origin) || frame.size == 0 {
+            return Err(format!("it is of {} at size {}", frame.origin, frame.size));
+        }
+        if log.waiting.len() >= MAX_WAITING {
+            let mut keeps = [true].into_iter().chain([false, true].into_iter().cycle());
+            log.waiting.retain(|_| keeps.next().unwrap_or(true));
+        }
+        log.waiting.push_back((record.offset + 1, frame));
+        log.turn();
+        Ok(())
+    }
+
+    /// Goes on with the first anchor, having an answer about it.
+    fn go_on(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), String> {
+        let Self { deployment, config, verifier, logs } = self;
+        let Some(log) = logs.get_mut(&partition.number) else { return Ok(()) };
+        let (Some((_, frame)), Some(work)) = (log.waiting.front(), log.work.take()) else { return Ok(()) };
+        let read = |number| Request::ReadBatch { origin: frame.origin.clone(), number, size: frame.size };
+        match (work, answer) {
+            (Work::Proof, Answer::Spv(key, Some(spv))) if key == frame.key => {
+                let anchor = Box::new(anchor_of(frame, &spv, deployment.network())?);
+                log.asks.push((ANCHORS, read(frame.size - 1)));
+                log.work = Some(Work::Newest(anchor));
+            }
+            (Work::Proof, Answer::Spv(..)) => {
+                // It was deep in a block, so it will be there again: the node is behind, or its chain has turned.
+                let (keys, after) = (vec![frame.key.clone()], config.poll.duration());
+                log.asks.push((ANCHORS, Request::Look { chain: frame.chain, keys, after }));
+                log.work = Some(Work::Proof);
+            }
+            (Work::Proof, Answer::Seen(..)) => {
+                log.asks.push((ANCHORS, Request::Spv { chain: frame.chain, key: frame.key.clone() }));
+                log.work = Some(Work::Proof);
+            }
+            (Work::Newest(anchor), Answer::BatchRead(stored)) => {
+                check(verifier, stored.as_deref(), frame.size - 1, frame, &anchor)?;
+                let anchor_json = anchor.to_json().into();
+                log.asks.push((
+                    ANCHORS,
+                    Request::PutAnchor(Box::new(AnchorRecord {
+                        origin: frame.origin.clone(),
+                        size: frame.size,
+                        checkpoint: frame.checkpoint.clone(),
+                        anchor: anchor_json,
+                    })),
+                ));
+                log.work = Some(Work::Storing(anchor));
+            }
+            (Work::Storing(anchor), Answer::AnchorPut) => {
+                let from = log.anchors.done.size;
+                let ask = frame.size.min(from + AHEAD).max(from);
+                log.asks.extend((from..ask).map(|number| (ANCHORS, read(number))));
+                if from < frame.size {
+                    log.work = Some(Work::Reading { anchor, ask });
+                } else {
+                    log.end_turn(out);
+                }
+            }
+            (Work::Reading { anchor, mut ask }, Answer::BatchRead(stored)) => {
+                let number = log.anchors.done.size;
+                let checked = check(verifier, stored.as_deref(), number, frame, &anchor)?;
+                out.outputs.push(ready(partition.number, frame, &anchor, checked));
+                log.anchors.done.size = number + 1;
+                log.anchors.is_dirty = true;
+                if ask < frame.size {
+                    log.asks.push((ANCHORS, read(ask)));
+                    ask += 1;
+                }
+                if number + 1 < frame.size {
+                    log.work = Some(Work::Reading { anchor, ask });
+                } else {
+                    log.end_turn(out);
+                }
+            }
+            (work, _) => log.work = Some(work),
+        }
+        Ok(())
     }
 }
+
+impl OpenLog {
+    fn side(&mut self, topic: &str) -> Option<&mut Side> {
+        match topic {
+            BATCHES => Some(&mut self.batches),
+            ANCHORS => Some(&mut self.anchors),
+            _ => None,
+        }
+    }
+
+    /// Begins with the first anchor that waits, if nothing else is worked on and its batches are stored.
+    fn turn(&mut self) {
+        let Some((_, frame)) = self.waiting.front() else { return };
+        if self.work.is_none() && self.batches.next.is_some() && frame.size <= self.batches.done.size {
+            self.asks.push((ANCHORS, Request::Spv { chain: frame.chain, key: frame.key.clone() }));
+            self.work = Some(Work::Proof);
+        }
+    }
+
+    /// Ends the work on the first anchor, and begins with the next.
+    fn end_turn(&mut self, out: &mut Part) {
+        if let Some((next, _)) = self.waiting.pop_front() {
+            self.anchors.done.next = next;
+            self.anchors.is_dirty = true;
+            out.through = Some(next);
+        }
+        self.turn();
+    }
+
+    /// Takes the catalog's word that the first batch on its way is stored.
+    fn stored(&mut self, number: u64, out: &mut Part) -> Result<(), String> {
+        let expected = self.batches.done.size;
+        match self.storing.pop_front() {
+            Some((next, _)) if number == expected => {
+                self.batches.done = ProveState { next, size: number + 1 };
+                self.batches.is_dirty = true;
+                out.through = Some(next);
+                self.turn();
+                Ok(())
+            }
+            _ => Err(format!("the catalog has stored batch {number}, and batch {expected} was its next")),
+        }
+    }
+}
+
+/// Verifies a batch as the catalog holds it.
+fn check(
+    verifier: &mut Verifier,
+    stored: Option<&StoredBatch>,
+    number: u64,
+    frame: &AnchorFrame,
+    anchor: &Anchor,
+) -> Result<Checked, String> {
+    let about = |why: &dyn fmt::Display| {
+        format!(
+            "batch {number} of {}, as the catalog holds it, is not proven by the anchor {} at size {}: {why}",
+            frame.origin, frame.key, frame.size
+        )
+    };
+    let stored = stored.ok_or_else(|| about(&"it is not there"))?;
+    check_batch(verifier, stored, &frame.origin, number, &frame.checkpoint, anchor).map_err(|why| about(&why))
+}
+
+/// Puts together the anchor as it will stand in receipts.
+fn anchor_of(frame: &AnchorFrame, spv: &Spv, network: &str) -> Result<Anchor, String> {
+    let about = |why: &dyn fmt::Display| format!("the chain's proof of {} is none: {why}", frame.key);
+    let text = AnchorText::parse(&frame.text).map_err(|error| about(&error))?;
+    let proof = Proof::parse(&spv.proof).map_err(|error| about(&error))?;
+    let Subject::Input(input) = proof.subject else { return Err(about(&"it is not about an output")) };
+    let header = Header::decode(&spv.header).map_err(|error| about(&error))?;
+    Ok(Anchor {
+        log: None,
+        tree: TreeProof {
+            root: text.root().ok_or_else(|| about(&"the hash of the anchor text is not understood"))?,
+            size: text.size(),
+            index: frame.index,
+            path: frame.path.iter().copied().map(Hash::new).collect(),
+        },
+        spv: SpvProof { chain: proof.chain.0.into(), object: proof.object.encode(), input },
+        block: Block {
+            network: network.to_owned(),
+            chain: header.chain.0.into(),
+            height: header.height,
+            hash: Hash::new(header.hash.0),
+            header: spv.header.to_vec(),
+        },
+    })
+}
+
+/// What is told of a batch that is proven.
+fn ready(log: u32, frame: &AnchorFrame, anchor: &Anchor, checked: Checked) -> Output {
+    let ready = ProofReady {
+        origin: frame.origin.clone(),
+        number: checked.number,
+        batch: checked.id.to_string().into(),
+        leaves: checked.leaves,
+        first_time: checked.times.0,
+        last_time: checked.times.1,
+        tenants: checked.tenants,
+        size: frame.size,
+        network: anchor.block.network.as_str().into(),
+        chain: frame.chain,
+        height: anchor.block.height,
+        block: anchor.block.hash.to_string().into(),
+    };
+    Output::new(Partition::new(PROOFS, log), ready.batch.to_string(), ready.encode())
+}
+
 impl Stage for Prove {
-    fn assign(&mut self, _: &Partition, _: u64) {
-        todo!()
+    fn assign(&mut self, partition: &Partition, next: u64) {
+        let log = self.logs.entry(partition.number).or_default();
+        if let Some(side) = log.side(partition.topic.as_str()) {
+            *side = Side { next: Some(next), ..Side::default() };
+        }
     }
+
     fn restore_since(&self, _: Micros) -> Option<Micros> {
-        todo!()
+        None
     }
-    fn restore(&mut self, _: &Record) -> Result<(), Halt> {
-        todo!()
+
+    fn restore(&mut self, record: &Record) -> Result<(), Halt> {
+        let Some(log) = self.logs.get_mut(&record.partition.number) else { return Ok(()) };
+        let topic = std::str::from_utf8(&record.key).unwrap_or_default();
+        // Both inputs have their state in one partition: what is at work already knows better.
+        let Some(side) = log.side(topic).filter(|side| side.next.is_some() && !side.is_checked) else {
+            return Ok(());
+        };
+        side.done = ProveState::decode(&record.value).map_err(|error| Halt {
+            partition: record.partition.clone(),
+            why: format!("{PROVE_LOG} at offset {}: {error}", record.offset).into(),
+        })?;
+        Ok(())
     }
-    fn revoke(&mut self, _: &Partition) {
-        todo!()
+
+    fn revoke(&mut self, partition: &Partition) {
+        let Some(log) = self.logs.get_mut(&partition.number) else { return };
+        if partition.topic.as_str() == BATCHES {
+            log.batches = Side::default();
+            log.storing.clear();
+        } else {
+            log.anchors = Side::default();
+            log.waiting.clear();
+            log.work = None;
+        }
+        log.asks.retain(|(topic, _)| *topic != partition.topic.as_str());
+        if log.batches.next.is_none() && log.anchors.next.is_none() {
+            self.logs.remove(&partition.number);
+        }
     }
-    fn step(&mut self, _: &Record, _: &mut Part) -> Result<(), Halt> {
-        todo!()
+
+    fn step(&mut self, record: &Record, _: &mut Part) -> Result<(), Halt> {
+        let partition = &record.partition;
+        let halt = |why: String| Halt { partition: partition.clone(), why: why.into() };
+        let side = self.logs.get_mut(&partition.number).and_then(|log| log.side(partition.topic.as_str()));
+        let Some(Side { next: Some(next), is_checked, done, .. }) = side else {
+            return Err(halt("a record of a partition that was not assigned".to_owned()));
+        };
+        if !std::mem::replace(is_checked, true) && done.next != *next {
+            return Err(halt(format!(
+                "{PROVE_LOG} ends before offset {}, but {next} is the next: the two do not belong together; find out \
+                 which was changed before going on, or batches might be told of twice",
+                done.next
+            )));
+        }
+        if partition.topic.as_str() == BATCHES { self.take_batch(record) } else { self.take_anchor(record) }
+            .map_err(|why| {
+                halt(format!("the record at offset {} does not belong here: {why}", record.offset))
+            })
     }
-    fn seal(&mut self, _: &Partition, _: &mut Part) -> Result<(), Halt> {
-        todo!()
+
+    fn seal(&mut self, partition: &Partition, out: &mut Part) -> Result<(), Halt> {
+        let log = self.logs.get_mut(&partition.number);
+        let side = log.and_then(|log| log.side(partition.topic.as_str()));
+        if let Some(side) = side.filter(|side| side.is_dirty) {
+            side.is_dirty = false;
+            let key = Bytes::copy_from_slice(partition.topic.as_str().as_bytes());
+            let state = Partition::new(PROVE_LOG, partition.number);
+            out.outputs.push(Output::new(state, key, side.done.encode()));
+        }
+        Ok(())
     }
+
     fn tick_due(&self, _: &Partition) -> Option<Micros> {
-        todo!()
+        None
     }
+
     fn requests(&mut self) -> Vec<(Partition, Request)> {
-        todo!()
+        let mut requests = Vec::new();
+        for (number, log) in &mut self.logs {
+            log.turn();
+            let asks = log.asks.drain(..);
+            requests.extend(asks.map(|(topic, request)| (Partition::new(topic, *number), request)));
+        }
+        requests
     }
-    fn answer(&mut self, _: &Partition, _: Answer, _: &mut Part) -> Result<(), Halt> {
-        todo!()
+
+    fn answer(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), Halt> {
+        let halt = |why: String| Halt { partition: partition.clone(), why: why.into() };
+        match answer {
+            Answer::BatchPut(number) => match self.logs.get_mut(&partition.number) {
+                Some(log) => log.stored(number, out).map_err(halt),
+                None => Ok(()),
+            },
+            answer => self.go_on(partition, answer, out).map_err(halt),
+        }
     }
+
     fn held(&self) -> usize {
-        todo!()
+        self.logs.values().flat_map(|log| &log.storing).map(|(_, bytes)| bytes).sum()
     }
 }

@@ -77,6 +77,7 @@ impl Part {
 }
 
 /// Something to be done outside the log. It may be done twice: whoever receives it takes the second for the first.
+/// Requests to the catalog about one partition are done in the order in which they were asked.
 /// The shell repeats transient failures with growing pauses until there is an answer.
 #[derive(Debug, Clone)]
 pub enum Request {

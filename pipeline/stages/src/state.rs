@@ -201,7 +201,7 @@ impl AnchorState {
 }
 
 /// How far prove is with one of its inputs: a record of `prove-log`, with the key `batches` or `anchors`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProveState {
     /// The next input offset.
     pub next: u64,
