@@ -6,3 +6,4 @@
 pub mod checker;
 pub mod events;
 pub mod program;
+pub mod site;
