@@ -1,1 +1,38 @@
-//! Schemas.
+//! The language-neutral contracts as constants: what the topics are, and what their records look like.
+
+/// Every topic: partitions, schema, key, cleanup, retention, and what it is for. YAML.
+pub const TOPICS: &str = include_str!("../topics.yaml");
+
+/// An Avro schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schema {
+    /// Its name in the list of topics: the file's name in `avro/` without its ending.
+    pub name: &'static str,
+    /// The schema in JSON.
+    pub json: &'static str,
+}
+
+macro_rules! schemas {
+    ($($name:literal),* $(,)?) => {
+        [$(Schema { name: $name, json: include_str!(concat!("../avro/", $name, ".avsc")) }),*]
+    };
+}
+
+/// Every Avro schema.
+pub const SCHEMAS: [Schema; 10] = schemas![
+    "accepted",
+    "anchor",
+    "anchor-state",
+    "batch",
+    "batch-state",
+    "dedup-delta",
+    "event",
+    "proof-ready",
+    "prove-state",
+    "unique",
+];
+
+/// The Avro schema of that name, in JSON.
+pub fn schema(name: &str) -> Option<&'static str> {
+    SCHEMAS.iter().find(|schema| schema.name == name).map(|schema| schema.json)
+}

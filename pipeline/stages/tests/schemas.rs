@@ -1,0 +1,282 @@
+//! The hand-written codec against a complete implementation of Avro, and the route against the list of topics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use apache_avro::Schema;
+use apache_avro::reader::datum::GenericDatumReader;
+use apache_avro::types::Value;
+use apache_avro::writer::datum::GenericDatumWriter;
+use bytes::Bytes;
+use killick_stages::envelope::{self, Event};
+use killick_stages::frame::{AcceptedEvent, AcceptedFrame, AnchorFrame, Copy, ProofReady, UniqueFrame};
+use killick_stages::ports::BatchRecord;
+use killick_stages::record::{Partition, Record};
+use killick_stages::route::ROUTE;
+use killick_stages::source::Framing;
+use killick_stages::state::{
+    AnchorState, Attempt, BatchState, DedupDelta, DeltaGroup, Interval, Position, ProveState,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// What the other implementation makes of our bytes, after it has written the same bytes again.
+fn read(name: &str, bytes: &[u8]) -> Value {
+    let schema = Schema::parse_str(killick_schemas::schema(name).unwrap()).unwrap();
+    let reader = GenericDatumReader::builder(&schema).build().unwrap();
+    let mut rest = bytes;
+    let value = reader.read_value(&mut rest).unwrap();
+    assert!(rest.is_empty(), "{name}: {} bytes left", rest.len());
+    let writer = GenericDatumWriter::builder(&schema).build().unwrap();
+    assert_eq!(writer.write_value_to_vec(value.clone()).unwrap(), bytes, "{name} written by the other");
+    value
+}
+
+fn field<'v>(value: &'v Value, name: &str) -> &'v Value {
+    match value {
+        Value::Record(fields) => &fields.iter().find(|(field, _)| field == name).unwrap().1,
+        other => panic!("no record: {other:?}"),
+    }
+}
+
+fn text() -> impl Strategy<Value = Box<str>> {
+    "\\PC{0,40}".prop_map(Into::into)
+}
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 0..300).prop_map(Bytes::from)
+}
+
+fn count() -> impl Strategy<Value = u64> {
+    0..1_u64 << 53
+}
+
+fn copy() -> impl Strategy<Value = Copy> {
+    (text(), text(), text(), text(), any::<u32>(), count()).prop_map(
+        |(tenant, source, id, topic, partition, offset)| Copy {
+            tenant,
+            source,
+            id,
+            topic,
+            partition,
+            offset,
+        },
+    )
+}
+
+fn attempt() -> impl Strategy<Value = Attempt> {
+    (count(), any::<i64>(), text(), bytes()).prop_map(|(number, expires, key, command)| Attempt {
+        number,
+        expires,
+        key,
+        command,
+    })
+}
+
+fn record(value: Bytes) -> Record {
+    Record {
+        partition: Partition::new("events", 0),
+        offset: 0,
+        append_time: 0,
+        key: Bytes::new(),
+        value,
+        headers: Vec::new(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn events_are_avro(
+        names in (text(), text(), text(), text()), time in any::<i64>(), payload in bytes(),
+        signed in prop::option::of((any::<[u8; 32]>(), vec(any::<u8>(), 64))),
+    ) {
+        let signed = signed.map(|(key, signature)| (key, <[u8; 64]>::try_from(signature).unwrap()));
+        let event = Event {
+            tenant: &names.0, source: &names.1, id: &names.2, time, kind: &names.3, payload: &payload,
+            signed: signed.as_ref().map(|(key, signature)| (key, signature)),
+        };
+        let encoded = event.encode();
+        let other = read("event", &encoded);
+        prop_assert_eq!(field(&other, "payload"), &Value::Bytes(payload.to_vec()));
+        prop_assert_eq!(field(&other, "time"), &Value::TimestampMicros(time));
+        let record = record(encoded);
+        let envelope = envelope::read(&record, Framing::Bare).unwrap();
+        prop_assert_eq!(envelope.tenant.as_deref(), Some(&*names.0));
+        prop_assert_eq!(envelope.key.zip(envelope.signature), signed);
+    }
+
+    #[test]
+    fn accepted_frames_are_avro(topic in text(), partition in any::<u32>(), events in vec((count(), bytes()), 0..20)) {
+        let events = events.into_iter().map(|(offset, statement)| AcceptedEvent { offset, statement }).collect();
+        let frame = AcceptedFrame { topic, partition, events };
+        let encoded = frame.encode();
+        let other = read("accepted", &encoded);
+        prop_assert_eq!(field(&other, "partition"), &Value::Long(partition.into()));
+        prop_assert_eq!(AcceptedFrame::decode(&encoded), Ok(frame));
+    }
+
+    #[test]
+    fn unique_frames_are_avro(
+        statements in vec(bytes(), 0..20), duplicates in vec(copy(), 0..5), conflicts in vec(copy(), 0..5),
+    ) {
+        let frame = UniqueFrame { statements, duplicates, conflicts };
+        let encoded = frame.encode();
+        read("unique", &encoded);
+        prop_assert_eq!(UniqueFrame::decode(&encoded), Ok(frame));
+    }
+
+    #[test]
+    fn batches_are_avro(header in bytes(), statements in vec(bytes(), 0..20), edge in bytes(), checkpoint in text()) {
+        let batch = BatchRecord { header, statements, edge, checkpoint };
+        let encoded = batch.encode();
+        read("batch", &encoded);
+        prop_assert_eq!(BatchRecord::decode(&encoded), Ok(batch));
+    }
+
+    #[test]
+    fn anchors_are_avro(
+        texts in (text(), text(), text(), text(), text()), chain in any::<u32>(), size in count(), index in count(),
+        path in vec(any::<[u8; 32]>(), 0..10),
+    ) {
+        let (interval, key, origin, checkpoint, text) = texts;
+        let frame = AnchorFrame { chain, interval, key, origin, size, checkpoint, text, index, path };
+        let encoded = frame.encode();
+        read("anchor", &encoded);
+        prop_assert_eq!(AnchorFrame::decode(&encoded), Ok(frame));
+    }
+
+    #[test]
+    fn proofs_are_avro(
+        texts in (text(), text(), text(), text()), numbers in (count(), count(), count(), count()),
+        times in any::<(i64, i64)>(), tenants in vec(text(), 0..5), chain in any::<u32>(),
+    ) {
+        let ready = ProofReady {
+            origin: texts.0, number: numbers.0, batch: texts.1, leaves: numbers.1, first_time: times.0,
+            last_time: times.1, tenants, size: numbers.2, network: texts.2, chain, height: numbers.3, block: texts.3,
+        };
+        let encoded = ready.encode();
+        read("proof-ready", &encoded);
+        prop_assert_eq!(ProofReady::decode(&encoded), Ok(ready));
+    }
+
+    #[test]
+    fn states_are_avro(
+        counts in (count(), count()), time in any::<i64>(), log in bytes(),
+        groups in vec((any::<i64>(), bytes()), 0..5), id in text(), checkpoints in vec(text(), 0..5),
+        attempts in vec(attempt(), 0..4),
+    ) {
+        let (next, size) = counts;
+        let groups = groups.into_iter().map(|(time, keys)| DeltaGroup { time, keys }).collect();
+        let delta = DedupDelta { from: next, to: size, time, groups };
+        read("dedup-delta", &delta.encode());
+        prop_assert_eq!(DedupDelta::decode(&delta.encode()), Ok(delta));
+
+        let batch = BatchState { next, first: size, time, log };
+        read("batch-state", &batch.encode());
+        prop_assert_eq!(BatchState::decode(&batch.encode()), Ok(batch));
+
+        let interval = AnchorState::Interval(Interval { id, cut: time, checkpoints, attempts });
+        for state in [AnchorState::Position(Position { next, time }), interval] {
+            read("anchor-state", &state.encode());
+            prop_assert_eq!(AnchorState::decode(&state.encode()), Ok(state));
+        }
+
+        let prove = ProveState { next, size };
+        read("prove-state", &prove.encode());
+        prop_assert_eq!(ProveState::decode(&prove.encode()), Ok(prove));
+    }
+
+    #[test]
+    fn nothing_that_comes_in_breaks_a_decoder(value in vec(any::<u8>(), 0..200)) {
+        let value = Bytes::from(value);
+        let _ = AcceptedFrame::decode(&value);
+        let _ = UniqueFrame::decode(&value);
+        let _ = BatchRecord::decode(&value);
+        let _ = AnchorFrame::decode(&value);
+        let _ = ProofReady::decode(&value);
+        let _ = DedupDelta::decode(&value);
+        let _ = BatchState::decode(&value);
+        let _ = AnchorState::decode(&value);
+        let _ = ProveState::decode(&value);
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    timestamps: String,
+    topics: BTreeMap<String, Topic>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Topic {
+    #[serde(rename = "for")]
+    purpose: String,
+    partitions: String,
+    schema: String,
+    key: String,
+    cleanup: String,
+    #[serde(default)]
+    retention: Option<String>,
+}
+
+fn manifest() -> Manifest {
+    serde_yaml_ng::from_str(killick_schemas::TOPICS).unwrap()
+}
+
+#[test]
+fn the_list_of_topics_has_those_of_the_route_and_no_other() {
+    let listed: BTreeSet<String> = manifest().topics.into_keys().collect();
+    let routed: BTreeSet<String> = ROUTE
+        .iter()
+        .flat_map(|hop| hop.reads.iter().chain(hop.writes).copied().chain(hop.state))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(listed, routed);
+}
+
+#[test]
+fn state_has_the_partitions_of_the_input_it_belongs_to() {
+    let topics = manifest().topics;
+    for hop in ROUTE {
+        if let Some(state) = hop.state {
+            for input in hop.reads {
+                assert_eq!(topics[state].partitions, topics[*input].partitions, "{state} beside {input}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_topic_says_all_that_is_needed_and_names_a_schema_that_is_there() {
+    let manifest = manifest();
+    assert_eq!(manifest.timestamps, "LogAppendTime");
+    let mut named = BTreeSet::new();
+    for (name, topic) in manifest.topics {
+        assert!(!topic.purpose.is_empty() && !topic.key.is_empty(), "{name}");
+        assert!(["logs", "chains", "free"].contains(&&*topic.partitions), "{name}: {}", topic.partitions);
+        assert_eq!(topic.retention.is_some(), topic.cleanup == "delete", "{name}");
+        assert!(["delete", "compact"].contains(&&*topic.cleanup), "{name}: {}", topic.cleanup);
+        match killick_schemas::schema(&topic.schema) {
+            Some(_) => assert!(named.insert(topic.schema), "{name}: its schema has another topic"),
+            None => {
+                assert!(["checkpoints", "rejected"].contains(&&*name), "{name}: no schema {}", topic.schema)
+            }
+        }
+    }
+    let all: BTreeSet<String> =
+        killick_schemas::SCHEMAS.iter().map(|schema| schema.name.to_owned()).collect();
+    assert_eq!(named, all);
+}
+
+#[test]
+fn every_schema_file_is_listed_and_parses() {
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../schemas/avro")).unwrap();
+    let files: BTreeSet<String> =
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let listed = killick_schemas::SCHEMAS.iter().map(|schema| format!("{}.avsc", schema.name)).collect();
+    assert_eq!(files, listed);
+    for schema in killick_schemas::SCHEMAS {
+        Schema::parse_str(schema.json).unwrap_or_else(|error| panic!("{}: {error}", schema.name));
+    }
+}
