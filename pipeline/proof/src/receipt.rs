@@ -258,7 +258,9 @@ impl Anchor {
         })?;
         match anchor(&value, false)? {
             AnyAnchor::Chainweb(anchor) => Ok(*anchor),
-            AnyAnchor::Other(kind) => Err(Fault::missing(format_args!("the type {kind:?} is not understood"))),
+            AnyAnchor::Other(kind) => {
+                Err(Fault::missing(format_args!("the type {kind:?} is not understood")))
+            }
         }
     }
 

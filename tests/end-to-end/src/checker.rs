@@ -74,7 +74,10 @@ fn statement_of(receipt: &[u8]) -> Result<(Name, [u8; 32])> {
     let bytes = URL_SAFE_NO_PAD.decode(text)?;
     let statement = Statement::decode(&bytes)?;
     anyhow::ensure!(statement.event.tenant == TENANT, "tenant {}", statement.event.tenant);
-    Ok(((statement.event.source.to_owned(), statement.event.id.to_owned()), *statement.event.digest.as_bytes()))
+    Ok((
+        (statement.event.source.to_owned(), statement.event.id.to_owned()),
+        *statement.event.digest.as_bytes(),
+    ))
 }
 
 /// What a fresh verifier says against receipts of the folder: by file name, those it does not call `trusted`.

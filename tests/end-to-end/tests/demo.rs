@@ -23,18 +23,25 @@ fn readings_of_this_machine_become_receipts_that_verify() {
     let folder = place.path().join("demo");
     let folder_text = folder.to_str().unwrap();
     let summary = demo(&["--keep", folder_text, "--events", "60", "--rate", "200", "--block-interval", "50"]);
-    assert_eq!((&summary["events"], &summary["receipts"], &summary["verified"]), (&60.into(), &60.into(), &60.into()));
+    assert_eq!(
+        (&summary["events"], &summary["receipts"], &summary["verified"]),
+        (&60.into(), &60.into(), &60.into())
+    );
     assert_eq!(summary["failed"], 0);
     assert_eq!((count(&folder.join("receipts")), count(&folder.join("payloads"))), (60, 60));
 
     let receipts = folder.join("receipts");
     let (payloads, trust) = (folder.join("payloads"), folder.join("trust.json"));
     let all = [&receipts, &payloads, &trust].map(|path| path.to_str().unwrap());
-    let told = succeed(&["verify", all[0], "--payload", all[1], "--trust", all[2], "--output", "json"]).unwrap();
+    let told =
+        succeed(&["verify", all[0], "--payload", all[1], "--trust", all[2], "--output", "json"]).unwrap();
     assert_eq!(told.lines().count(), 60);
     for line in told.lines() {
         let verdict: Value = serde_json::from_str(line).unwrap();
-        assert_eq!((&verdict["level"], &verdict["device"], &verdict["payload"]), (&"trusted".into(), &"valid".into(), &"matches".into()));
+        assert_eq!(
+            (&verdict["level"], &verdict["device"], &verdict["payload"]),
+            (&"trusted".into(), &"valid".into(), &"matches".into())
+        );
     }
 }
 
@@ -51,14 +58,31 @@ fn the_same_file_twice_adds_nothing_and_every_copy_is_named() {
     }
     writeln!(csv, "a broken row").unwrap();
     drop(csv);
-    let arguments =
-        ["--input", file.to_str().unwrap(), "--keep", folder.to_str().unwrap(), "--duplicates", "5", "--block-interval", "50"];
+    let arguments = [
+        "--input",
+        file.to_str().unwrap(),
+        "--keep",
+        folder.to_str().unwrap(),
+        "--duplicates",
+        "5",
+        "--block-interval",
+        "50",
+    ];
     let first = demo(&arguments);
-    assert_eq!((&first["events"], &first["duplicates"], &first["rejected"]), (&1_576.into(), &75.into(), &1.into()));
-    assert_eq!((&first["receipts"], &first["proven"], &first["verified"]), (&1_500.into(), &1_500.into(), &1_500.into()));
+    assert_eq!(
+        (&first["events"], &first["duplicates"], &first["rejected"]),
+        (&1_576.into(), &75.into(), &1.into())
+    );
+    assert_eq!(
+        (&first["receipts"], &first["proven"], &first["verified"]),
+        (&1_500.into(), &1_500.into(), &1_500.into())
+    );
 
     let again = demo(&arguments);
-    assert_eq!((&again["proven"], &again["duplicates"], &again["receipts"]), (&0.into(), &1_575.into(), &1_500.into()));
+    assert_eq!(
+        (&again["proven"], &again["duplicates"], &again["receipts"]),
+        (&0.into(), &1_575.into(), &1_500.into())
+    );
     let copies = std::fs::read_to_string(folder.join("duplicates.ndjson")).unwrap();
     assert_eq!(copies.lines().count(), 75 + 1_575);
     for line in copies.lines() {

@@ -117,7 +117,8 @@ fn the_checker_notices_planted_faults() {
     let check = |ledger: &Ledger| checker::check(ledger, &receipts, &trust).unwrap();
     assert!(check(&ledger).promise_holds());
 
-    let mut files: Vec<_> = std::fs::read_dir(&receipts).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(&receipts).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let original = std::fs::read(&files[0]).unwrap();
 
