@@ -378,3 +378,6 @@ fn configured_devices(config: &ingest::Config) -> Result<Vec<DeviceKey>> {
     });
     devices.collect()
 }
+
+#[cfg(test)]
+mod tests;

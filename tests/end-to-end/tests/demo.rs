@@ -8,12 +8,12 @@ use killick_tests::site::alone;
 use serde_json::Value;
 
 fn demo(arguments: &[&str]) -> Value {
-    let told = succeed(&[&["demo", "--output", "json"], arguments].concat()).unwrap();
-    serde_json::from_str(told.lines().last().unwrap()).unwrap()
+    let told = succeed(&[&["demo", "--output", "json"], arguments].concat()).expect("the demo succeeds");
+    serde_json::from_str(told.lines().last().unwrap_or_default()).expect("its last line is a summary")
 }
 
 fn count(folder: &Path) -> usize {
-    std::fs::read_dir(folder).unwrap().count()
+    std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
 #[test]

@@ -33,8 +33,9 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 fn export(site: &Path, receipts: &Path) {
-    let (site, receipts) = (site.to_str().unwrap(), receipts.to_str().unwrap());
-    succeed(&["receipts", "export", "--embedded", site, "--out", receipts]).unwrap();
+    let text = |path: &Path| path.to_str().map(str::to_owned).expect("the paths of tests are texts");
+    let (site, receipts) = (text(site), text(receipts));
+    succeed(&["receipts", "export", "--embedded", &site, "--out", &receipts]).expect("the export succeeds");
 }
 
 #[test]
