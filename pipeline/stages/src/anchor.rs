@@ -529,3 +529,6 @@ impl Stage for Anchor {
         0
     }
 }
+
+#[cfg(test)]
+mod tests;

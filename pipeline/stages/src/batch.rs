@@ -297,3 +297,6 @@ impl Stage for Batch {
         self.logs.values().map(|log| log.window.bytes).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,3 +156,94 @@ impl<'de> Visitor<'de> for MembersVisitor {
         Ok(members)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW, record, with_headers};
+
+    fn json(value: &str) -> Record {
+        let record = record("cloud", 0, 0, NOW, value.to_owned());
+        with_headers(record, &[("Content-Type", b"Application/CloudEvents+JSON; charset=UTF-8")])
+    }
+
+    const REQUIRED: &str = r#""specversion":"1.0","id":"7","source":"/pump","type":"reading""#;
+
+    #[test]
+    fn both_modes_read_alike_and_a_payload_is_the_bytes_as_they_stand() {
+        let structured = json(&format!(
+            r#"{{{REQUIRED}, "time":"2026-01-01T00:00:00Z","data" :  {{ "a" : 1.0 }} ,"killicktenant":"acme"}}"#
+        ));
+        let binary = with_headers(
+            record("cloud", 0, 0, 5, r#"{ "a" : 1.0 }"#),
+            &[
+                ("content-type", b"application/json"),
+                ("ce_specversion", b"1.0"),
+                ("ce_id", b"7"),
+                ("ce_source", b"/pump"),
+                ("ce_type", b"reading"),
+                ("ce_time", b"2026-01-01T00:00:00Z"),
+                ("ce_killicktenant", b"acme"),
+                ("ce_other", b"\xff"),
+            ],
+        );
+        let envelope = read(&structured).unwrap();
+        assert_eq!(envelope, read(&binary).unwrap());
+        assert_eq!(&*envelope.payload, br#"{ "a" : 1.0 }"#);
+        assert_eq!((envelope.time, envelope.tenant.as_deref()), (NOW, Some("acme")));
+    }
+
+    #[test]
+    fn base64_data_is_decoded_and_no_data_is_no_payload() {
+        let payload =
+            |data: &str| read(&json(&format!("{{{REQUIRED}{data}}}"))).map(|event| event.payload.to_vec());
+        assert_eq!(payload(r#","data_base64":"AP8=""#), Ok(vec![0, 255]));
+        assert_eq!(payload(""), Ok(vec![]));
+        assert_eq!(payload(r#","data":null"#), Ok(b"null".to_vec()));
+        assert_eq!(payload(r#","data":"\u0041""#), Ok(br#""\u0041""#.to_vec()));
+        assert!(payload(r#","data_base64":"AP8""#).is_err());
+        assert!(payload(r#","data":1,"data_base64":"AP8=""#).is_err());
+    }
+
+    #[test]
+    fn an_event_without_a_time_has_that_of_the_log_unless_it_is_signed() {
+        assert_eq!(read(&json(&format!("{{{REQUIRED}}}"))).unwrap().time, NOW);
+        let signature = "A".repeat(86);
+        let signed = json(&format!(r#"{{{REQUIRED},"killicksignature":"{signature}"}}"#));
+        assert_eq!(read(&signed).unwrap_err().part, "time");
+    }
+
+    #[test]
+    fn depth_in_members_that_are_not_read_costs_nothing() {
+        let deep =
+            format!("{{{REQUIRED},\"x\":{0}1{1},\"data\":{0}1{1}}}", "[".repeat(9_000), "]".repeat(9_000));
+        assert_eq!(read(&json(&deep)).unwrap().payload.len(), 18_001);
+    }
+
+    #[test]
+    fn what_is_no_cloud_event_is_malformed() {
+        for value in [
+            "",
+            "null",
+            "[]",
+            "{",
+            r#"{"id":"7","source":"/pump","type":"reading"}"#,
+            r#"{"specversion":"0.3","id":"7","source":"/pump","type":"reading"}"#,
+            r#"{"specversion":"1.0","source":"/pump","type":"reading"}"#,
+            r#"{"specversion":"1.0","id":7,"source":"/pump","type":"reading"}"#,
+            &format!("{{{REQUIRED},\"id\":\"8\"}}"),
+            &format!("{{{REQUIRED},\"data\":1,\"data\":2}}"),
+            &format!("{{{REQUIRED},\"time\":\"today\"}}"),
+            &format!("{{{REQUIRED},\"killickkey\":\"AA\"}}"),
+            &format!("{{{REQUIRED}}} "),
+            &format!("{{{REQUIRED}}}x"),
+        ] {
+            let is_fine = value.ends_with("} ");
+            assert_eq!(read(&json(value)).is_ok(), is_fine, "{value:.80}");
+        }
+        let avro =
+            with_headers(record("cloud", 0, 0, 0, ""), &[("content-type", b"application/cloudevents+avro")]);
+        assert_eq!(read(&avro).unwrap_err().part, "content-type");
+        assert_eq!(read(&record("cloud", 0, 0, 0, "x")).unwrap_err().part, "specversion");
+    }
+}

@@ -292,3 +292,6 @@ impl Stage for Dedup {
         self.logs.values().map(|log| log.delta_bytes).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -401,3 +401,6 @@ impl Stage for Ingest {
         self.held
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,4 +30,6 @@ pub mod source;
 pub mod span;
 pub mod stage;
 pub mod state;
+#[cfg(test)]
+mod testing;
 mod window;

@@ -159,3 +159,78 @@ impl TimeFormat {
         whole.checked_mul(factor).ok_or_else(|| Malformed::new("time", "out of range"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{NOW, record, with_headers};
+
+    fn mapping(json: serde_json::Value) -> Mapping {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn without_a_mapping_the_place_in_the_log_names_the_event() {
+        let record = record("lines", 3, 41, NOW, "21.5");
+        let mapping = Mapping::default();
+        let envelope = mapping.read(&record).unwrap();
+        assert_eq!((&*envelope.source, &*envelope.id, envelope.time), ("lines", "lines/3/41", NOW));
+        assert_eq!((envelope.tenant, &*envelope.payload, envelope.key), (None, &b"21.5"[..], None));
+    }
+
+    #[test]
+    fn each_part_is_read_from_its_place() {
+        let mut record = record("lines", 0, 0, NOW, r#"{"id": 7, "at": {"ms": -1500}, "kind": "a/b~c"}"#);
+        record.key = "pump-1".into();
+        let record = with_headers(record, &[("tenant", b"old"), ("tenant", b"acme"), ("sig", &[7; 64])]);
+        let key = "A".repeat(43);
+        let mapping = mapping(serde_json::json!({
+            "tenant": {"header": "tenant"}, "source": "key", "id": {"pointer": "/id"}, "type": {"pointer": "/kind"},
+            "time": {"pointer": "/at/ms"}, "time_format": "ms", "key": {"constant": key}, "signature": {"header": "sig"},
+        }));
+        let envelope = mapping.read(&record).unwrap();
+        assert_eq!(envelope.tenant.as_deref(), Some("acme"));
+        assert_eq!((&*envelope.source, &*envelope.id, &*envelope.kind), ("pump-1", "7", "a/b~c"));
+        assert_eq!(
+            (envelope.time, envelope.key, envelope.signature),
+            (-1_500_000, Some([0; 32]), Some([7; 64]))
+        );
+        assert_eq!(envelope.payload, &*record.value);
+    }
+
+    #[test]
+    fn a_place_with_nothing_fit_is_malformed() {
+        let record =
+            with_headers(record("lines", 0, 0, NOW, r#"{"x": 1.5, "y": [], "t": "1e3"}"#), &[("h", b"\xff")]);
+        for (part, place) in [
+            ("id", serde_json::json!({"pointer": "/none"})),
+            ("id", serde_json::json!({"pointer": "/x"})),
+            ("id", serde_json::json!({"pointer": "/y"})),
+            ("id", serde_json::json!({"header": "none"})),
+            ("id", serde_json::json!({"header": "h"})),
+            ("time", serde_json::json!({"pointer": "/t"})),
+            ("key", serde_json::json!({"constant": "AAAA"})),
+            ("key", serde_json::json!({"header": "h"})),
+        ] {
+            let mut all = serde_json::json!({"time_format": "us"});
+            all[part] = place.clone();
+            assert_eq!(mapping(all).read(&record).unwrap_err().part, part, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_json_matters_only_to_pointers() {
+        let record = record("lines", 0, 0, NOW, "a,b\n");
+        assert!(Mapping::default().read(&record).is_ok());
+        let pointed = mapping(serde_json::json!({"id": {"pointer": "/id"}}));
+        assert_eq!(pointed.read(&record).unwrap_err().part, "value");
+    }
+
+    #[test]
+    fn times_that_do_not_fit_are_malformed() {
+        assert_eq!(TimeFormat::S.read("-5"), Ok(-5_000_000));
+        assert_eq!(TimeFormat::Us.read("5"), Ok(5));
+        assert!(TimeFormat::S.read("9223372036854775807").is_err());
+        assert!(TimeFormat::Ms.read("5.0").is_err());
+    }
+}
