@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A folder that this process has to itself.
 #[derive(Debug)]
@@ -76,7 +77,16 @@ impl Folder {
             .truncate(false)
             .open(&file)
             .map_err(|cause| io(&file, cause))?;
-        match lock.try_lock() {
+        // A holder that was killed this moment, or a child of ours between its birth and its program, lets go at once.
+        let mut locked = lock.try_lock();
+        for _ in 0..PATIENCE {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            locked = lock.try_lock();
+        }
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -97,6 +107,9 @@ impl Folder {
 }
 
 const LOCK: &str = "lock";
+
+/// Further tries to get the lock, 10 ms apart.
+const PATIENCE: u32 = 20;
 
 fn io(path: &Path, cause: std::io::Error) -> FolderError {
     FolderError::Io { path: path.to_owned(), cause }
