@@ -170,8 +170,7 @@ impl Figures {
 
 /// A line that wraps would spoil the table; a terminal that does not say its width has 80 columns.
 fn fitted(line: &str) -> String {
-    let width =
-        rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+    let width = rustix::termios::tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
     let width = if width == 0 { 80 } else { width.max(20) };
     line.chars().take(width - 1).collect()
 }

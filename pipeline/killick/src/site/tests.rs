@@ -62,11 +62,13 @@ fn nothing_goes_before_the_stage_that_reads_it_has_read_it() {
 
 #[test]
 fn the_table_of_the_readme_is_the_route() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
     let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     for hop in ROUTE {
         let state = hop.state.map_or("–".to_owned(), |state| format!("`{state}`"));
-        let row = format!("| {} | {} | {} | {state} | {} |", hop.stage, list(hop.reads), list(hop.writes), hop.key);
+        let row =
+            format!("| {} | {} | {} | {state} | {} |", hop.stage, list(hop.reads), list(hop.writes), hop.key);
         assert!(readme.contains(&row), "the README lacks {row}");
     }
 }
