@@ -205,7 +205,7 @@ mod tests {
             assert_ne!(seen.see(mirrored, [2; 8]), Known::Same);
         }
         for number in 0..100_000 {
-            assert_eq!(seen.see(key(number), [1; 8]), if number == 0 { Known::Same } else { Known::Same });
+            assert_eq!(seen.see(key(number), [1; 8]), Known::Same);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The hand-written codec against a complete implementation of Avro, and the route against the list of topics.
 
+#![expect(clippy::unwrap_used, reason = "all of this file is a test, its helpers too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use apache_avro::Schema;

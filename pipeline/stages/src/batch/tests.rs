@@ -13,9 +13,8 @@ fn deployment() -> Deployment {
 }
 
 fn signers(deployment: &Deployment) -> Vec<SignerKey> {
-    let key =
-        |(origin, seed): (&Box<str>, u8)| SignerKey::new(origin, SecretKey::from_seed(&[seed; 32])).unwrap();
-    deployment.origins().iter().zip(1..).map(key).collect()
+    let key = |(origin, seed): (&str, u8)| SignerKey::new(origin, SecretKey::from_seed(&[seed; 32])).unwrap();
+    deployment.origins().iter().map(AsRef::as_ref).zip(1..).map(key).collect()
 }
 
 fn batch(config: &Config) -> Batch {

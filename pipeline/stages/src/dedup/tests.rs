@@ -89,7 +89,7 @@ fn every_delta_begins_where_the_last_one_ended_and_a_tick_is_told_of() {
     let second = run(&mut dedup, &[frame(9, NOW + 1, &[])]).unwrap();
     let deltas: Vec<DedupDelta> = [&first, &second]
         .into_iter()
-        .flat_map(|part| state(part))
+        .flat_map(state)
         .map(|record| DedupDelta::decode(&record.value).unwrap())
         .collect();
     let ranges: Vec<_> = deltas.iter().map(|delta| (delta.from, delta.to, delta.time)).collect();
