@@ -201,24 +201,37 @@ impl Anchor {
         Ok(())
     }
 
-    /// Makes and logs the next attempt, all before being dead.
-    fn retry(&mut self, partition: &Partition, id: u64, tip: Micros, out: &mut Part) -> Result<(), Halt> {
+    /// Makes and logs the next attempt, all before being dead. A command that is `spent`, in the chain for good and
+    /// proving nothing, is given up, since looks would find it before any other.
+    fn retry(
+        &mut self,
+        partition: &Partition,
+        id: u64,
+        tip: Micros,
+        spent: Option<&str>,
+        out: &mut Part,
+    ) -> Result<(), Halt> {
         let Some(chain) = self.chains.get_mut(&partition.number) else { return Ok(()) };
         let Some(flight) = chain.flights.get_mut(&id) else { return Ok(()) };
         let interval = &mut flight.interval;
         let halt =
             |why: &dyn fmt::Display| halt(partition, format!("interval {id} has no next attempt: {why}"));
-        let last = interval.attempts.last().map_or(0, |attempt| attempt.number);
-        let number = next_number(interval.cut, last, tip);
-        let tree =
-            texts(interval).and_then(|texts| tree(&self.deployment, texts)).map_err(|why| halt(&why))?;
-        let text = tree.anchor_text();
-        let attempt = self.builder.build(chain.chain, &interval.id, interval.cut, number, &text);
-        interval.attempts.push(attempt.map_err(|error| halt(&error))?);
+        let newest = interval.attempts.last();
+        let last = newest.map_or(0, |attempt| attempt.number);
+        if spent.is_none() || newest.map(|attempt| &*attempt.key) == spent {
+            let number = next_number(interval.cut, last, tip);
+            let tree = texts(interval).and_then(|texts| tree(&self.deployment, texts));
+            let text = tree.map_err(|why| halt(&why))?.anchor_text();
+            let attempt = self.builder.build(chain.chain, &interval.id, interval.cut, number, &text);
+            interval.attempts.push(attempt.map_err(|error| halt(&error))?);
+            (flight.ask, flight.is_refused, flight.expired_at) = (Some(Ask::Send), false, None);
+        } else {
+            flight.ask = Some(Ask::Look(Duration::ZERO));
+        }
+        interval.attempts.retain(|attempt| spent != Some(&*attempt.key));
         let old = interval.attempts.len().saturating_sub(MAX_ATTEMPTS);
         interval.attempts.drain(..old);
         out.outputs.push(intent(partition.number, interval));
-        (flight.ask, flight.is_refused, flight.expired_at) = (Some(Ask::Send), false, None);
         Ok(())
     }
 
@@ -267,8 +280,7 @@ impl Anchor {
             let is_deep = mined.height.checked_add(depth).is_some_and(|deep| look.tip_height >= deep);
             return match (is_deep, mined.success) {
                 (true, true) => self.finish(partition, id, mined, out),
-                // It is in the chain for good and proves nothing.
-                (true, false) => self.retry(partition, id, look.tip_time, out),
+                (true, false) => self.retry(partition, id, look.tip_time, Some(&mined.key), out),
                 (false, _) => {
                     flight.ask = Some(Ask::Look(poll));
                     Ok(())
@@ -285,7 +297,7 @@ impl Anchor {
         // No block above this tip can take it. When that tip is deep, no other branch will either.
         let expired_at = *flight.expired_at.get_or_insert(look.tip_height);
         if expired_at.checked_add(depth).is_some_and(|deep| look.tip_height >= deep) {
-            return self.retry(partition, id, look.tip_time, out);
+            return self.retry(partition, id, look.tip_time, None, out);
         }
         flight.ask = Some(Ask::Look(poll));
         Ok(())

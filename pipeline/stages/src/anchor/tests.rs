@@ -234,8 +234,23 @@ fn a_command_that_failed_in_its_block_is_replaced_once_it_is_deep() {
     );
     asked(&mut anchor);
     let part = answered(&mut anchor, Answer::Seen(keys, look(10, 40, Some((&key, 7, false)))));
-    let attempts = interval(&part).attempts;
-    assert_eq!(attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [0, 1]);
+    let [attempt] = &interval(&part).attempts[..] else {
+        panic!("the spent command would be found for ever")
+    };
+    assert_eq!(attempt.number, 1);
+    assert_eq!(asked(&mut anchor), [Asked::Sent(attempt.key.clone(), attempt.command.clone())]);
+}
+
+#[test]
+fn an_older_command_that_turns_up_spent_is_given_up_and_the_newest_stays() {
+    let (mut anchor, _, key) = sent();
+    answered(&mut anchor, Answer::Seen(vec![key.clone()], look(50, 1_210, None)));
+    let part = answered(&mut anchor, Answer::Seen(vec![key.clone()], look(53, 1_211, None)));
+    let keys: Vec<_> = interval(&part).attempts.iter().map(|attempt| attempt.key.clone()).collect();
+    asked(&mut anchor);
+    let part = answered(&mut anchor, Answer::Seen(keys.clone(), look(60, 1_220, Some((&key, 50, false)))));
+    assert!(interval(&part).attempts.iter().map(|attempt| &attempt.key).eq(&keys[1..]));
+    assert_eq!(asked(&mut anchor), [Asked::Looked(keys[1..].to_vec())]);
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! A catalog in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use killick_proof::batch::BatchHeader;
+use killick_proof::log::Log;
+use killick_proof::statement::Statement;
+use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
+
+#[derive(Debug, Default)]
+pub struct SimCatalog {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    batches: BTreeMap<(String, u64), BatchRecord>,
+    logs: BTreeMap<String, Log>,
+    nodes: BTreeMap<(String, u8, u64), [u8; 32]>,
+    anchors: BTreeMap<(String, u64), Vec<AnchorRecord>>,
+    places: BTreeMap<(String, String, String), Vec<Place>>,
+}
+
+impl SimCatalog {
+    /// Changes what is stored of a batch behind everyone's back.
+    pub fn damage(&self, origin: &str, number: u64, change: impl FnOnce(&mut BatchRecord)) {
+        change(self.inner.lock().unwrap().batches.get_mut(&(origin.to_owned(), number)).unwrap());
+    }
+
+    pub fn damage_nodes(&self) {
+        self.inner.lock().unwrap().nodes.values_mut().for_each(|node| node[0] ^= 1);
+    }
+
+    pub fn places(&self) -> Vec<Place> {
+        self.inner.lock().unwrap().places.values().flatten().cloned().collect()
+    }
+}
+
+impl Catalog for SimCatalog {
+    fn put_batch(&self, batch: &BatchRecord) -> Result<(), CatalogError> {
+        let mut inner = self.inner.lock().unwrap();
+        let header = BatchHeader::decode(&batch.header).unwrap();
+        let name = (header.origin.to_string(), header.number);
+        if let Some(stored) = inner.batches.get(&name) {
+            return if stored == batch {
+                Ok(())
+            } else {
+                Err(CatalogError::Conflict(format!("batch {name:?}")))
+            };
+        }
+        let algorithm = header.algorithm().unwrap();
+        let log = inner.logs.entry(name.0.clone()).or_insert_with(|| Log::new(algorithm));
+        if log.size() != header.number {
+            return Err(CatalogError::Conflict(format!("next batch: {}, not {}", log.size(), header.number)));
+        }
+        let mut made = Vec::new();
+        log.append(algorithm.leaf(&batch.header), |node, hash| made.push((node, hash))).unwrap();
+        for (node, hash) in made {
+            inner.nodes.insert((name.0.clone(), node.level as u8, node.index), *hash.as_bytes());
+        }
+        for (index, statement) in (0..).zip(&batch.statements) {
+            let event = Statement::decode(statement).unwrap().event;
+            let place = Place { origin: name.0.as_str().into(), number: name.1, index };
+            let event = (event.tenant.to_owned(), event.source.to_owned(), event.id.to_owned());
+            inner.places.entry(event).or_default().push(place);
+        }
+        inner.batches.insert(name, batch.clone());
+        Ok(())
+    }
+
+    fn put_anchor(&self, anchor: &AnchorRecord) -> Result<(), CatalogError> {
+        let mut inner = self.inner.lock().unwrap();
+        let anchors = inner.anchors.entry((anchor.origin.to_string(), anchor.size)).or_default();
+        if !anchors.contains(anchor) {
+            anchors.push(anchor.clone());
+        }
+        Ok(())
+    }
+
+    fn log_size(&self, origin: &str) -> Result<u64, CatalogError> {
+        Ok(self.inner.lock().unwrap().logs.get(origin).map_or(0, Log::size))
+    }
+
+    fn batch(&self, origin: &str, number: u64) -> Result<Option<BatchRecord>, CatalogError> {
+        Ok(self.inner.lock().unwrap().batches.get(&(origin.to_owned(), number)).cloned())
+    }
+
+    fn log_hash(&self, origin: &str, level: u8, index: u64) -> Result<Option<[u8; 32]>, CatalogError> {
+        Ok(self.inner.lock().unwrap().nodes.get(&(origin.to_owned(), level, index)).copied())
+    }
+
+    fn anchors_of(&self, origin: &str, number: u64) -> Result<Vec<AnchorRecord>, CatalogError> {
+        let inner = self.inner.lock().unwrap();
+        let from = (origin.to_owned(), number + 1);
+        let first = inner.anchors.range(from..).next();
+        Ok(first.filter(|((of, _), _)| of == origin).map(|(_, anchors)| anchors.clone()).unwrap_or_default())
+    }
+
+    fn find(&self, tenant: &str, source: &str, id: &str) -> Result<Vec<Place>, CatalogError> {
+        let name = (tenant.to_owned(), source.to_owned(), id.to_owned());
+        Ok(self.inner.lock().unwrap().places.get(&name).cloned().unwrap_or_default())
+    }
+
+    fn list(
+        &self,
+        _: &str,
+        _: i32,
+        _: Option<&(Box<str>, u64)>,
+        _: usize,
+    ) -> Result<Vec<(Box<str>, u64)>, CatalogError> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,292 @@
+//! What must hold at the end, told from what stands in the log, the catalog and the chain alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use killick_proof::batch::BatchHeader;
+use killick_proof::report::{Level, Verdict};
+use killick_proof::statement::{Attestation, Statement};
+use killick_proof::trust::{LogKey, Trust, TrustFile};
+use killick_proof::verify::Verifier;
+use killick_stages::batch::Batch;
+use killick_stages::dedup::{self, Dedup};
+use killick_stages::derive::Deriver;
+use killick_stages::frame::{AcceptedFrame, AnchorFrame, Copy, ProofReady, UniqueFrame};
+use killick_stages::ports::{BatchRecord, Catalog, Place};
+use killick_stages::record::{Partition, Record};
+use killick_stages::stage::{Part, Stage};
+
+use super::world::{Sim, batch_config, signers};
+
+type Verdicts<T = ()> = Result<T, String>;
+
+/// Every rule, one after another.
+pub fn judge(sim: &Sim) -> Verdicts {
+    one_verdict_a_record(sim)?;
+    one_leaf_or_a_name(sim)?;
+    logs_have_no_gap(sim)?;
+    one_proof_a_batch(sim)?;
+    no_batch_is_anchored_twice(sim)?;
+    receipts_verify(sim)?;
+    a_replay_is_the_same(sim)
+}
+
+fn ensure(holds: bool, why: impl FnOnce() -> String) -> Verdicts {
+    if holds { Ok(()) } else { Err(why()) }
+}
+
+fn real<'s>(sim: &'s Sim, topic: &'s str, log: u32) -> impl Iterator<Item = &'s Record> {
+    sim.world.log.records(topic, log).iter().filter(|record| !record.is_tick())
+}
+
+fn batches(sim: &Sim, log: u32) -> Vec<BatchRecord> {
+    real(sim, "batches", log).map(|record| BatchRecord::decode(&record.value).unwrap()).collect()
+}
+
+fn accepted(sim: &Sim, log: u32) -> Vec<AcceptedFrame> {
+    real(sim, "accepted", log).map(|record| AcceptedFrame::decode(&record.value).unwrap()).collect()
+}
+
+fn header(record: &Record, name: &str) -> String {
+    let value = record.header(&format!("__connect.errors.{name}")).unwrap();
+    String::from_utf8(value.to_vec()).unwrap()
+}
+
+/// Each record that came in is in `accepted` once, or in `rejected` once.
+fn one_verdict_a_record(sim: &Sim) -> Verdicts {
+    let mut verdicts: BTreeMap<(String, u32, u64), u32> = BTreeMap::new();
+    for topic in ["events", "open"] {
+        for record in sim.world.log.all(topic) {
+            verdicts.insert((topic.to_owned(), record.partition.number, record.offset), 0);
+        }
+    }
+    ensure(verdicts.len() as u64 == sim.produced, || "the log lost its input".to_owned())?;
+    let mut count = |place: (String, u32, u64)| -> Verdicts {
+        *verdicts.get_mut(&place).ok_or_else(|| format!("{place:?} was never produced"))? += 1;
+        Ok(())
+    };
+    for log in 0..sim.deployment.logs() {
+        for frame in accepted(sim, log) {
+            for event in &frame.events {
+                count((frame.topic.to_string(), frame.partition, event.offset))?;
+            }
+        }
+    }
+    for record in sim.world.log.all("rejected").filter(|record| header(record, "stage") == "ingest") {
+        let number = |name| header(record, name).parse::<u64>().unwrap();
+        count((header(record, "topic"), number("partition") as u32, number("offset")))?;
+    }
+    match verdicts.into_iter().find(|(_, count)| *count != 1) {
+        Some((place, count)) => Err(format!("{place:?} has {count} verdicts")),
+        None => Ok(()),
+    }
+}
+
+/// What the device said, without signature and salt.
+fn said(statement: &Statement<'_>) -> String {
+    let key = match statement.attestation {
+        Attestation::Signed { key, .. } => Some(*key),
+        Attestation::Unsigned { .. } => None,
+    };
+    format!("{:?} {key:?}", statement.event)
+}
+
+/// Each accepted event is a leaf if it is the first of its name in its log; else it is named, as what it is.
+fn one_leaf_or_a_name(sim: &Sim) -> Verdicts {
+    let mut leaves: BTreeMap<(String, String, String), Vec<(u32, String)>> = BTreeMap::new();
+    for log in 0..sim.deployment.logs() {
+        let mut expected: (Vec<_>, Vec<Copy>, Vec<Copy>) = Default::default();
+        let mut first: BTreeMap<(String, String, String), String> = BTreeMap::new();
+        for frame in accepted(sim, log) {
+            for event in &frame.events {
+                let statement = Statement::decode(&event.statement).unwrap();
+                let of = statement.event;
+                let name = (of.tenant.to_owned(), of.source.to_owned(), of.id.to_owned());
+                let copy = Copy {
+                    tenant: of.tenant.into(),
+                    source: of.source.into(),
+                    id: of.id.into(),
+                    topic: frame.topic.clone(),
+                    partition: frame.partition,
+                    offset: event.offset,
+                };
+                match first.get(&name) {
+                    None => {
+                        first.insert(name, said(&statement));
+                        expected.0.push(event.statement.clone());
+                    }
+                    Some(before) if *before == said(&statement) => expected.1.push(copy),
+                    Some(_) => expected.2.push(copy),
+                }
+            }
+        }
+        let frames: Vec<UniqueFrame> =
+            real(sim, "unique", log).map(|record| UniqueFrame::decode(&record.value).unwrap()).collect();
+        let duplicates: Vec<Copy> = frames.iter().flat_map(|frame| frame.duplicates.clone()).collect();
+        let conflicts: Vec<Copy> = frames.iter().flat_map(|frame| frame.conflicts.clone()).collect();
+        let statements: Vec<_> = batches(sim, log).into_iter().flat_map(|batch| batch.statements).collect();
+        ensure(statements == expected.0, || {
+            format!("log {log}: the leaves are not the first of their names")
+        })?;
+        ensure(duplicates == expected.1, || format!("log {log}: not each duplicate is named"))?;
+        ensure(conflicts == expected.2, || format!("log {log}: not each conflict is named"))?;
+        for statement in &statements {
+            let statement = Statement::decode(statement).unwrap();
+            let of = statement.event;
+            let name = (of.tenant.to_owned(), of.source.to_owned(), of.id.to_owned());
+            leaves.entry(name).or_default().push((log, said(&statement)));
+        }
+        let rejected = sim.world.log.records("rejected", log).iter();
+        let rejected = rejected.filter(|record| header(record, "exception.class.name") == "conflict").count();
+        ensure(rejected == conflicts.len(), || format!("log {log}: {rejected} conflicts are kept"))?;
+    }
+    match leaves.into_iter().find(|(_, leaves)| leaves.len() != 1) {
+        Some((name, leaves)) => Err(format!("{name:?} is {} leaves", leaves.len())),
+        None => Ok(()),
+    }
+}
+
+/// The offsets of a log's batches follow each other, and their headers count what their range holds.
+fn logs_have_no_gap(sim: &Sim) -> Verdicts {
+    for log in 0..sim.deployment.logs() {
+        let mut next = 0;
+        for (number, batch) in (0..).zip(batches(sim, log)) {
+            let header = BatchHeader::decode(&batch.header).unwrap();
+            ensure(header.number == number && header.first_offset == next, || {
+                format!(
+                    "log {log}: batch {} from {} stands at {number} from {next}",
+                    header.number, header.first_offset
+                )
+            })?;
+            next = header.last_offset + 1;
+            let range = header.first_offset..=header.last_offset;
+            let frames = real(sim, "unique", log).filter(|record| range.contains(&record.offset));
+            let frames: Vec<_> = frames.map(|record| UniqueFrame::decode(&record.value).unwrap()).collect();
+            let count = |of: fn(&UniqueFrame) -> usize| frames.iter().map(of).sum::<usize>() as u64;
+            let counts = (
+                count(|frame| frame.statements.len()),
+                count(|frame| frame.duplicates.len()),
+                count(|frame| frame.conflicts.len()),
+            );
+            ensure(counts == (header.leaf_count, header.duplicates, header.conflicts), || {
+                format!("log {log}: batch {number} counts not what {range:?} holds")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// `proofs` tells of each batch once, in order.
+fn one_proof_a_batch(sim: &Sim) -> Verdicts {
+    for log in 0..sim.deployment.logs() {
+        let told: Vec<u64> = real(sim, "proofs", log)
+            .map(|record| ProofReady::decode(&record.value).unwrap().number)
+            .collect();
+        let batches = batches(sim, log).len() as u64;
+        ensure(told.iter().copied().eq(0..batches), || {
+            format!("log {log}: {batches} batches, told of {told:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// An interval is told of once, only one of its commands succeeded for good, and each batch has one anchor in receipts.
+fn no_batch_is_anchored_twice(sim: &Sim) -> Verdicts {
+    let mut told = BTreeSet::new();
+    let mut keys: BTreeMap<(u32, String), BTreeSet<String>> = BTreeMap::new();
+    for log in 0..sim.deployment.logs() {
+        for record in real(sim, "anchors", log) {
+            let frame = AnchorFrame::decode(&record.value).unwrap();
+            let name = (log, frame.chain, frame.interval.to_string());
+            ensure(told.insert(name), || format!("log {log}: interval {} is told of twice", frame.interval))?;
+            keys.entry((frame.chain, frame.interval.to_string())).or_default().insert(frame.key.to_string());
+        }
+        let origin = sim.deployment.origin(log).unwrap();
+        for number in 0..batches(sim, log).len() as u64 {
+            let anchors = sim.world.catalog.anchors_of(origin, number).unwrap();
+            ensure(anchors.len() == 1, || {
+                format!("log {log}: batch {number} has {} anchors", anchors.len())
+            })?;
+        }
+    }
+    for ((chain, interval), keys) in keys {
+        ensure(keys.len() == 1, || {
+            format!("chain {chain}: interval {interval} has {} commands", keys.len())
+        })?;
+    }
+    // Of the commands with one text at most one is a success on the branch that won.
+    for (id, chain) in &sim.world.chains {
+        let mut texts = BTreeSet::new();
+        for block in &chain.blocks {
+            for ((_, success), (transaction, _)) in block.commands.iter().zip(&block.payload.transactions) {
+                let command: serde_json::Value = serde_json::from_slice(transaction).unwrap();
+                let cmd: serde_json::Value = serde_json::from_str(command["cmd"].as_str().unwrap()).unwrap();
+                let text = cmd["payload"]["exec"]["data"]["killick"].to_string();
+                ensure(!success || texts.insert(text), || format!("chain {id}: one root succeeded twice"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The receipt of each leaf verifies in a verifier that shares nothing with the pipeline, and its block is on the chain.
+fn receipts_verify(sim: &Sim) -> Verdicts {
+    let keys = signers(&sim.deployment);
+    let logs = keys.iter().map(|key| LogKey { key: key.verifier(), until: None }).collect();
+    let mut verifier = Verifier::new(Trust::new(&TrustFile { logs, ..TrustFile::default() }).unwrap());
+    let mut deriver = Deriver::new(&sim.world.catalog);
+    let mut receipts = 0;
+    for log in 0..sim.deployment.logs() {
+        for (number, batch) in (0..).zip(batches(sim, log)) {
+            for (index, statement) in (0..).zip(&batch.statements) {
+                let place = Place { origin: sim.deployment.origin(log).unwrap().into(), number, index };
+                let receipt = deriver.receipt_of(&place).map_err(|error| error.to_string())?;
+                let receipt = receipt.ok_or_else(|| format!("{place:?} has no receipt"))?;
+                ensure(receipt.statement == *statement, || format!("{place:?} is another event"))?;
+                let block = &receipt.anchors[0].block;
+                let chain = &sim.world.chains[&(block.chain as u32)];
+                ensure(chain.is_canonical(block.hash.as_bytes()), || {
+                    format!("{place:?}: the block is orphaned")
+                })?;
+                let report = verifier.verify(receipt.to_json().as_bytes(), None);
+                ensure(report.verdict(Level::Anchored) == Verdict::Reached, || {
+                    format!("{place:?}: {report:?}")
+                })?;
+                receipts += 1;
+            }
+        }
+    }
+    let places = sim.world.catalog.places().len();
+    ensure(places == receipts, || format!("{places} places, {receipts} receipts"))
+}
+
+/// Stepped anew from what stands in the log, dedup and batch put out what stands behind them, byte for byte.
+fn a_replay_is_the_same(sim: &Sim) -> Verdicts {
+    let deployment = &sim.deployment;
+    let mut dedup = Dedup::new(deployment, &dedup::Config::default()).unwrap();
+    let mut batch = Batch::new(deployment, &batch_config(), signers(deployment)).unwrap();
+    let stages: [(&mut dyn Stage, &str, &[&str]); 2] =
+        [(&mut dedup, "accepted", &["unique"]), (&mut batch, "unique", &["batches", "checkpoints"])];
+    for (stage, input, outputs) in stages {
+        for log in 0..deployment.logs() {
+            let partition = Partition::new(input, log);
+            stage.assign(&partition, 0);
+            let mut part = Part::default();
+            for record in sim.world.log.records(input, log) {
+                stage.step(record, &mut part).map_err(|halt| halt.to_string())?;
+            }
+            for topic in outputs {
+                let again = part.outputs.iter().filter(|output| output.partition.topic.as_str() == *topic);
+                let number = if *topic == "checkpoints" { deployment.chain_of(log).unwrap().1 } else { log };
+                // The logs of one chain share a partition of `checkpoints`, each with its own key.
+                let origin = deployment.origin(log).unwrap().as_bytes();
+                let stands = real(sim, topic, number)
+                    .filter(|record| record.key.is_empty() || &*record.key == origin)
+                    .map(|record| &record.value);
+                ensure(again.map(|output| &output.value).eq(stands), || {
+                    format!("log {log}: a replay puts other bytes into {topic}")
+                })?;
+            }
+        }
+    }
+    Ok(())
+}

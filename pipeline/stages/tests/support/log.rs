@@ -1,0 +1,67 @@
+//! A log in memory: partitions, offsets of groups, one transaction for outputs and offsets.
+
+use std::collections::BTreeMap;
+
+use killick_stages::record::{Micros, Output, Partition, Record};
+use killick_stages::stage::Part;
+
+use super::Dice;
+
+#[derive(Debug, Default)]
+pub struct SimLog {
+    pub partitions: BTreeMap<Partition, Vec<Record>>,
+    pub committed: BTreeMap<(&'static str, Partition), u64>,
+}
+
+impl SimLog {
+    pub fn records(&self, topic: &str, number: u32) -> &[Record] {
+        self.partitions.get(&Partition::new(topic, number)).map_or(&[], Vec::as_slice)
+    }
+
+    /// All records of a topic, partition by partition.
+    pub fn all<'l>(&'l self, topic: &'l str) -> impl Iterator<Item = &'l Record> {
+        self.partitions
+            .iter()
+            .filter(move |(partition, _)| partition.topic.as_str() == topic)
+            .flat_map(|(_, all)| all)
+    }
+
+    /// Appends at about `now`: brokers' clocks step back, and markers take offsets.
+    pub fn append(&mut self, output: &Output, now: Micros, dice: &mut Dice) {
+        let records = self.partitions.entry(output.partition.clone()).or_default();
+        let gap = u64::from(dice.chance(100));
+        records.push(Record {
+            partition: output.partition.clone(),
+            offset: records.last().map_or(0, |last| last.offset + 1 + gap),
+            append_time: now - dice.below(40_000) as i64,
+            key: output.key.clone(),
+            value: output.value.clone(),
+            headers: output.headers.clone(),
+        });
+    }
+
+    pub fn commit(&mut self, group: &'static str, parts: &[(Partition, Part)], now: Micros, dice: &mut Dice) {
+        for (_, part) in parts {
+            part.outputs.iter().for_each(|output| self.append(output, now, dice));
+        }
+        self.move_offsets(group, parts);
+    }
+
+    pub fn move_offsets(&mut self, group: &'static str, parts: &[(Partition, Part)]) {
+        for (partition, part) in parts {
+            if let Some(through) = part.through {
+                let committed = self.committed.entry((group, partition.clone())).or_default();
+                assert!(*committed <= through, "{group} goes back in {partition}: {committed} to {through}");
+                *committed = through;
+            }
+        }
+    }
+
+    pub fn next(&self, group: &'static str, partition: &Partition) -> u64 {
+        self.committed.get(&(group, partition.clone())).copied().unwrap_or(0)
+    }
+
+    pub fn end(&self, partition: &Partition) -> u64 {
+        self.partitions.get(partition).and_then(|all| all.last()).map_or(0, |last| last.offset + 1)
+    }
+}

@@ -1,0 +1,215 @@
+//! All together, under a seed.
+
+use std::collections::BTreeMap;
+
+use killick_proof::note::SignerKey;
+use killick_proof::signature::SecretKey;
+use killick_stages::deployment::{self, Deployment};
+use killick_stages::ports::ChainId;
+use killick_stages::record::{Micros, Partition};
+use killick_stages::route::ROUTE;
+use killick_stages::span::Span;
+use killick_stages::stage::Stage;
+use killick_stages::{anchor, batch, dedup, ingest, prove};
+
+use super::catalog::SimCatalog;
+use super::chain::{NETWORK, SimChain};
+use super::log::SimLog;
+use super::producer::{self, INPUTS, Producer};
+use super::shell::{Make, Shell};
+use super::{Dice, SECOND, START};
+
+/// How often what fails, in a thousand.
+#[derive(Debug, Clone, Default)]
+pub struct Faults {
+    /// A worker dies: at the start of a turn, before a commit, after one.
+    pub crash: u64,
+    /// A worker loses a partition.
+    pub lose: u64,
+    /// A partition stays without an owner for a turn.
+    pub wait: u64,
+    /// A request gets no answer: it did not happen, or it did.
+    pub lost: u64,
+    /// Whether the chain forgets, delays, refuses, fails and turns.
+    pub chain: bool,
+}
+
+impl Faults {
+    pub fn all() -> Self {
+        Self { crash: 40, lose: 40, wait: 300, lost: 150, chain: true }
+    }
+}
+
+/// A bug to be caught.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// The input offset is committed before the outputs.
+    OffsetsBeforeOutputs,
+    /// The outputs are committed before the input offset.
+    OutputsBeforeOffsets,
+    /// The state of this stage is not read back.
+    StateNotRestored(&'static str),
+    /// The catalog says that a batch is stored before it is.
+    AnswerWithoutEffect,
+    /// Every block counts as deep.
+    DepthIgnored,
+}
+
+/// Everything outside the stages.
+pub struct World {
+    pub now: Micros,
+    pub dice: Dice,
+    pub log: SimLog,
+    pub catalog: SimCatalog,
+    pub chains: BTreeMap<ChainId, SimChain>,
+    pub bug: Option<Bug>,
+}
+
+pub struct Sim {
+    pub world: World,
+    pub deployment: Deployment,
+    pub produced: u64,
+    shells: Vec<Shell>,
+    faults: Faults,
+}
+
+pub const CHAINS: [ChainId; 2] = [4, 9];
+pub const DEPTH: u64 = 3;
+
+pub fn deployment() -> Deployment {
+    let config = deployment::Config {
+        name: "sim.example".into(),
+        logs: 3,
+        network: NETWORK.into(),
+        chains: CHAINS.to_vec(),
+        ..deployment::Config::default()
+    };
+    Deployment::new(&config).unwrap()
+}
+
+pub fn signers(deployment: &Deployment) -> Vec<SignerKey> {
+    let signer =
+        |(origin, seed): (&Box<str>, u8)| SignerKey::new(origin, SecretKey::from_seed(&[seed; 32])).unwrap();
+    deployment.origins().iter().zip(100..).map(signer).collect()
+}
+
+pub fn batch_config() -> batch::Config {
+    batch::Config { max_leaves: 6, max_bytes: 64 << 10, width: Span::millis(500) }
+}
+
+fn anchor_config() -> anchor::Config {
+    anchor::Config {
+        interval: Span::secs(4),
+        depth: DEPTH,
+        poll: Span::secs(1),
+        ttl: Span::secs(120),
+        in_flight: 3,
+        ..anchor::Config::default()
+    }
+}
+
+/// The stages, each as often as it has to be made anew.
+fn shells(deployment: &Deployment) -> Vec<Shell> {
+    let make = |name: &'static str| -> Make {
+        let deployment = deployment.clone();
+        Box::new(move || -> Box<dyn Stage> {
+            match name {
+                "ingest" => Box::new(ingest::Ingest::new(&deployment, &producer::config()).unwrap()),
+                "dedup" => Box::new(dedup::Dedup::new(&deployment, &dedup::Config::default()).unwrap()),
+                "batch" => {
+                    Box::new(batch::Batch::new(&deployment, &batch_config(), signers(&deployment)).unwrap())
+                }
+                "anchor" => {
+                    let key = SecretKey::from_seed(&[99; 32]);
+                    Box::new(anchor::Anchor::new(&deployment, &anchor_config(), key).unwrap())
+                }
+                _ => {
+                    let keys = signers(&deployment).iter().map(SignerKey::verifier).collect();
+                    let config = prove::Config { poll: Span::secs(1) };
+                    Box::new(prove::Prove::new(&deployment, &config, keys).unwrap())
+                }
+            }
+        })
+    };
+    let shell = |hop: &killick_stages::route::Hop| {
+        let topics = if hop.stage == "ingest" { &["events", "open"][..] } else { hop.reads };
+        let count = match hop.stage {
+            "ingest" => INPUTS,
+            "anchor" => CHAINS.len() as u32,
+            _ => deployment.logs(),
+        };
+        let inputs = topics.iter().flat_map(|topic| (0..count).map(|number| Partition::new(*topic, number)));
+        Shell::new(hop.stage, hop.state, inputs.collect(), make(hop.stage))
+    };
+    ROUTE.iter().map(shell).collect()
+}
+
+impl Sim {
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        let deployment = deployment();
+        let chains = CHAINS.map(|id| (id, SimChain::new(id, START))).into();
+        let world = World {
+            now: START,
+            dice: Dice::new(seed),
+            log: SimLog::default(),
+            catalog: SimCatalog::default(),
+            chains,
+            bug: None,
+        };
+        Self { world, shells: shells(&deployment), deployment, produced: 0, faults }
+    }
+
+    pub fn with(mut self, bug: Bug) -> Self {
+        self.world.bug = Some(bug);
+        self
+    }
+
+    /// Produces so many records while everything fails, then lets everything come to rest.
+    ///
+    /// # Errors
+    /// A stage halted, or does not come to rest.
+    pub fn run(&mut self, count: u64) -> Result<(), String> {
+        let mut producer = Producer::new();
+        let faults = self.faults.clone();
+        while self.produced < count {
+            for _ in 0..self.world.dice.below(6) {
+                let output = producer.next(self.world.now, &mut self.world.dice);
+                self.world.log.append(&output, self.world.now, &mut self.world.dice);
+                self.produced += 1;
+            }
+            self.pass(&faults)?;
+        }
+        for _ in 0..3_000 {
+            self.pass(&Faults::default())?;
+            let world = &self.world;
+            if self.shells.iter().all(|shell| shell.is_idle(world)) {
+                return Ok(());
+            }
+        }
+        let busy = self.shells.iter().filter(|shell| !shell.is_idle(&self.world));
+        Err(format!("no rest: {:?}", busy.map(|shell| shell.name).collect::<Vec<_>>()))
+    }
+
+    /// Lets a little time pass, and every shell have a turn.
+    pub fn pass(&mut self, faults: &Faults) -> Result<(), String> {
+        let world = &mut self.world;
+        world.now += world.dice.below(600_000) as Micros;
+        for chain in world.chains.values_mut() {
+            if world.dice.chance(150) {
+                chain.mine(world.now, &mut world.dice, faults.chain);
+            }
+            if faults.chain && world.dice.chance(20) {
+                let depth = 1 + world.dice.below(DEPTH) as usize;
+                chain.turn(depth, world.now, &mut world.dice);
+            }
+            if faults.chain && world.dice.chance(5) {
+                // Time passes for the chains alone: commands die.
+                world.now += 70 * SECOND;
+            }
+        }
+        for shell in &mut self.shells {
+            shell.turn(&mut self.world, faults)?;
+        }
+        Ok(())
+    }
+}
