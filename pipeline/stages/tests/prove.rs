@@ -1,0 +1,390 @@
+//! Prove and the receipts that come of it: what does not verify is never told of.
+
+mod support;
+
+use std::collections::VecDeque;
+
+use killick_proof::report::{Level, Verdict};
+use killick_proof::trust::{LogKey, Trust, TrustFile};
+use killick_proof::verify::Verifier;
+use killick_stages::derive::{Deriver, log_path};
+use killick_stages::frame::{AnchorFrame, ProofReady};
+use killick_stages::ports::{Catalog, Place, Spv};
+use killick_stages::prove::{Config, ConfigError, Prove};
+use killick_stages::record::{Output, Partition, Record};
+use killick_stages::stage::{Answer, Part, Request, Stage, StoredBatch};
+use support::catalog::SimCatalog;
+use support::world::{Faults, Sim, deployment, signers};
+
+/// A log with several batches and anchors, and a stage that has seen nothing of it.
+struct Story {
+    sim: Sim,
+    log: u32,
+    prove: Prove,
+    catalog: SimCatalog,
+    told: Vec<ProofReady>,
+    asked: VecDeque<(Partition, Request)>,
+    state: Vec<Output>,
+    through: [u64; 2],
+}
+
+impl Story {
+    fn new() -> Self {
+        let mut sim = Sim::new(3, Faults::default());
+        sim.run(150).unwrap();
+        let size = |log: &u32| sim.world.log.records("anchors", *log).len();
+        let log = (0..sim.deployment.logs()).max_by_key(size).unwrap();
+        assert!(size(&log) >= 2);
+        let mut story = Self {
+            sim,
+            log,
+            prove: prove(),
+            catalog: SimCatalog::default(),
+            told: Vec::new(),
+            asked: VecDeque::new(),
+            state: Vec::new(),
+            through: [0, 0],
+        };
+        story.assign();
+        story
+    }
+
+    fn partition(&self, topic: &str) -> Partition {
+        Partition::new(topic, self.log)
+    }
+
+    fn assign(&mut self) {
+        for (at, topic) in ["batches", "anchors"].into_iter().enumerate() {
+            self.prove.assign(&self.partition(topic), self.through[at]);
+            for state in &self.state {
+                let record = Record {
+                    partition: state.partition.clone(),
+                    offset: 0,
+                    append_time: 0,
+                    key: state.key.clone(),
+                    value: state.value.clone(),
+                    headers: Vec::new(),
+                };
+                self.prove.restore(&record).unwrap();
+            }
+        }
+    }
+
+    fn records(&self, topic: &str) -> Vec<Record> {
+        self.sim.world.log.records(topic, self.log).to_vec()
+    }
+
+    fn step(&mut self, topic: &str) -> Result<(), String> {
+        for record in self.records(topic) {
+            let mut part = Part::default();
+            self.prove.step(&record, &mut part).map_err(|halt| halt.to_string())?;
+            self.take(&record.partition, part)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, partition: &Partition, mut part: Part) -> Result<(), String> {
+        self.prove.seal(partition, &mut part).map_err(|halt| halt.to_string())?;
+        if let Some(through) = part.through {
+            self.through[usize::from(partition.topic.as_str() == "anchors")] = through;
+        }
+        for output in part.outputs {
+            match output.partition.topic.as_str() {
+                "proofs" => self.told.push(ProofReady::decode(&output.value).unwrap()),
+                "prove-log" => self.state.push(output),
+                other => panic!("{other}"),
+            }
+        }
+        self.asked.extend(self.prove.requests());
+        Ok(())
+    }
+
+    /// Answers the first request, as `change` would have it. Whether there was one.
+    fn answer(&mut self, change: impl FnOnce(Answer) -> Answer) -> Result<bool, String> {
+        let Some((partition, request)) = self.asked.pop_front() else { return Ok(false) };
+        let chains = &self.sim.world.chains;
+        let answer = match request {
+            Request::PutBatch(batch) => {
+                self.catalog.put_batch(&batch).unwrap();
+                let header = killick_proof::batch::BatchHeader::decode(&batch.header).unwrap();
+                Answer::BatchPut(header.number)
+            }
+            Request::PutAnchor(anchor) => {
+                self.catalog.put_anchor(&anchor).unwrap();
+                Answer::AnchorPut
+            }
+            Request::ReadBatch { origin, number, size } => {
+                let batch = self.catalog.batch(&origin, number).unwrap();
+                let path = |_: &_| log_path(&self.catalog, &origin, number, size).unwrap();
+                Answer::BatchRead(batch.map(|batch| Box::new(StoredBatch { path: path(&batch), batch })))
+            }
+            Request::Spv { chain, key } => {
+                let spv = chains[&chain].spv(&key);
+                Answer::Spv(key, spv.map(Box::new))
+            }
+            Request::Look { chain, keys, .. } => {
+                let look = chains[&chain].look(&keys);
+                Answer::Seen(keys, look)
+            }
+            Request::Send { .. } => panic!("prove sends nothing"),
+        };
+        let mut part = Part::default();
+        self.prove.answer(&partition, change(answer), &mut part).map_err(|halt| halt.to_string())?;
+        self.take(&partition, part)?;
+        Ok(true)
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        while self.answer(|answer| answer)? {}
+        Ok(())
+    }
+
+    /// How many batches there are, and whether each was told of once and in order.
+    fn is_complete(&self) -> bool {
+        let all = self.records("batches").len() as u64;
+        self.told.iter().map(|ready| ready.number).eq(0..all)
+    }
+}
+
+fn prove() -> Prove {
+    let keys = signers(&deployment()).iter().map(|signer| signer.verifier()).collect();
+    Prove::new(&deployment(), &Config::default(), keys).unwrap()
+}
+
+/// What happens when the stored batches are changed before they are read back, and what was told then.
+fn changed(change: impl Fn(&SimCatalog, &str)) -> (String, usize) {
+    let mut story = Story::new();
+    story.step("batches").unwrap();
+    story.finish().unwrap();
+    let origin = deployment().origin(story.log).unwrap().to_owned();
+    change(&story.catalog, &origin);
+    let why = story.step("anchors").and_then(|()| story.finish()).unwrap_err();
+    (why, story.told.len())
+}
+
+#[test]
+fn each_batch_is_told_of_once_and_in_order() {
+    let mut story = Story::new();
+    story.step("batches").unwrap();
+    story.step("anchors").unwrap();
+    story.finish().unwrap();
+    assert!(story.is_complete());
+    let ready = &story.told[0];
+    assert_eq!(&*ready.origin, deployment().origin(story.log).unwrap());
+    assert!(ready.tenants.iter().map(|tenant| &**tenant).eq(["acme"]));
+    let end = |topic| story.records(topic).last().unwrap().offset + 1;
+    assert_eq!(story.through, [end("batches"), end("anchors")]);
+}
+
+#[test]
+fn anchors_wait_for_their_batches() {
+    let mut story = Story::new();
+    story.step("anchors").unwrap();
+    assert!(story.asked.is_empty());
+    story.step("batches").unwrap();
+    assert!(story.told.is_empty());
+    story.finish().unwrap();
+    assert!(story.is_complete());
+}
+
+#[test]
+fn a_crash_after_any_answer_loses_nothing_and_tells_nothing_twice() {
+    let mut answers = 0;
+    loop {
+        let mut story = Story::new();
+        story.step("batches").unwrap();
+        story.step("anchors").unwrap();
+        for _ in 0..answers {
+            if !story.answer(|answer| answer).unwrap() {
+                assert!(answers > 20);
+                return;
+            }
+        }
+        story.prove = prove();
+        story.asked.clear();
+        story.assign();
+        for (at, topic) in ["batches", "anchors"].into_iter().enumerate() {
+            let left = story.records(topic).into_iter().filter(|record| record.offset >= story.through[at]);
+            for record in left.collect::<Vec<_>>() {
+                let mut part = Part::default();
+                story.prove.step(&record, &mut part).unwrap();
+                story.take(&record.partition, part).unwrap();
+            }
+        }
+        story.finish().unwrap();
+        assert!(story.is_complete(), "after {answers} answers");
+        answers += 1;
+    }
+}
+
+#[test]
+fn what_the_catalog_changed_is_never_told_of() {
+    let cases: [(&str, fn(&SimCatalog, &str)); 5] = [
+        ("statements are not those", |catalog, origin| {
+            catalog.damage(origin, 0, |batch| batch.statements.swap_remove(0).clear());
+        }),
+        ("statements are not those", |catalog, origin| {
+            catalog.damage(origin, 0, |batch| {
+                let mut first = batch.statements[0].to_vec();
+                first[20] ^= 1;
+                batch.statements[0] = first.into();
+            });
+        }),
+        ("header", |catalog, origin| {
+            catalog.damage(origin, 0, |batch| batch.header = batch.header.slice(1..));
+        }),
+        ("it is batch 1 of", |catalog, origin| {
+            let other = catalog.batch(origin, 1).unwrap().unwrap();
+            catalog.damage(origin, 0, |batch| *batch = other);
+        }),
+        ("log.path", |catalog, _| catalog.damage_nodes()),
+    ];
+    for (reason, change) in cases {
+        let (why, told) = changed(change);
+        assert!(why.contains(reason), "{why}");
+        assert_eq!(told, 0, "{why}");
+    }
+}
+
+#[test]
+fn a_batch_that_is_gone_is_never_told_of() {
+    let mut story = Story::new();
+    story.step("batches").unwrap();
+    story.finish().unwrap();
+    story.step("anchors").unwrap();
+    let forget =
+        |answer| if matches!(answer, Answer::BatchRead(_)) { Answer::BatchRead(None) } else { answer };
+    let why = loop {
+        match story.answer(forget) {
+            Ok(is_more) => assert!(is_more),
+            Err(why) => break why,
+        }
+    };
+    assert!(why.contains("it is not there"), "{why}");
+}
+
+#[test]
+fn a_proof_that_does_not_hold_is_never_stored() {
+    let other = |story: &Story| {
+        let last = story.records("anchors").last().unwrap().clone();
+        let frame = AnchorFrame::decode(&last.value).unwrap();
+        story.sim.world.chains[&frame.chain].spv(&frame.key).unwrap()
+    };
+    let cases: [(&str, &dyn Fn(Spv, &Story) -> Spv); 4] = [
+        ("tree.root", &|_, story| other(story)),
+        ("does not verify", &|spv, story| Spv { header: other(story).header, ..spv }),
+        ("the chain's proof", &|spv, _| Spv { proof: spv.proof.slice(1..), ..spv }),
+        ("the chain's proof", &|spv, _| Spv { header: spv.header.slice(1..), ..spv }),
+    ];
+    for (reason, forge) in cases {
+        let mut story = Story::new();
+        story.step("batches").unwrap();
+        story.finish().unwrap();
+        story.step("anchors").unwrap();
+        let mut forged = None;
+        let why = loop {
+            let Some((_, Request::Spv { chain, key })) = story.asked.front() else {
+                match story.answer(|answer| answer) {
+                    Ok(is_more) => assert!(is_more),
+                    Err(why) => break why,
+                }
+                continue;
+            };
+            let genuine = story.sim.world.chains[chain].spv(key).unwrap();
+            let made = Answer::Spv(key.clone(), Some(Box::new(forge(genuine, &story))));
+            forged.get_or_insert(());
+            match story.answer(|_| made) {
+                Ok(_) => {}
+                Err(why) => break why,
+            }
+        };
+        assert!(forged.is_some() && why.contains(reason), "{reason}: {why}");
+        let origin = deployment().origin(story.log).unwrap().to_owned();
+        assert!(story.catalog.anchors_of(&origin, 0).unwrap().is_empty() && story.told.is_empty());
+    }
+}
+
+#[test]
+fn a_proof_that_the_chain_cannot_give_now_is_asked_for_again() {
+    let mut story = Story::new();
+    story.step("batches").unwrap();
+    story.finish().unwrap();
+    story.step("anchors").unwrap();
+    for _ in 0..3 {
+        let Some((_, Request::Spv { .. })) = story.asked.front() else { panic!("{:?}", story.asked) };
+        let deny = |answer| if let Answer::Spv(key, _) = answer { Answer::Spv(key, None) } else { answer };
+        story.answer(deny).unwrap();
+        let Some((_, Request::Look { .. })) = story.asked.front() else { panic!("{:?}", story.asked) };
+        story.answer(|answer| answer).unwrap();
+    }
+    story.finish().unwrap();
+    assert!(story.is_complete());
+}
+
+#[test]
+fn records_that_do_not_belong_here_stop_the_stage() {
+    let mut story = Story::new();
+    let second = story.records("batches")[1].clone();
+    let step = |story: &mut Story, record: &Record| story.prove.step(record, &mut Part::default());
+    assert!(step(&mut story, &second).is_err(), "a gap");
+    let mut story = Story::new();
+    let mut other = story.records("anchors")[0].clone();
+    let mut frame = AnchorFrame::decode(&other.value).unwrap();
+    frame.origin = "sim.example/2/sha256/0".into();
+    other.value = frame.encode();
+    assert!(step(&mut story, &other).is_err(), "another generation");
+    story.assign();
+    other.value = "x".into();
+    assert!(step(&mut story, &other).is_err());
+}
+
+#[test]
+fn state_that_does_not_fit_the_input_stops_the_stage() {
+    let mut story = Story::new();
+    story.step("batches").unwrap();
+    story.finish().unwrap();
+    story.prove = prove();
+    story.through[0] -= 1;
+    story.assign();
+    let last = story.records("batches").last().unwrap().clone();
+    let why = story.prove.step(&last, &mut Part::default()).unwrap_err();
+    assert!(why.why.contains("do not belong together"), "{why}");
+}
+
+#[test]
+fn every_log_needs_its_key() {
+    let keys: Vec<_> = signers(&deployment()).iter().map(|signer| signer.verifier()).collect();
+    let new = |keys: &[_]| Prove::new(&deployment(), &Config::default(), keys.to_vec()).map(|_| ());
+    assert_eq!(new(&keys[1..]), Err(ConfigError::NoKey("sim.example/1/sha256/0".into())));
+    assert_eq!(new(&keys), Ok(()));
+}
+
+#[test]
+fn receipts_are_derived_once_their_batch_is_anchored() {
+    let mut story = Story::new();
+    story.step("batches").unwrap();
+    story.finish().unwrap();
+    let place =
+        |number, index| Place { origin: deployment().origin(story.log).unwrap().into(), number, index };
+    let places = [place(0, 0), place(0, 1_000), place(1_000, 0)];
+    for place in &places {
+        assert_eq!(Deriver::new(&story.catalog).receipt_of(place).unwrap(), None);
+    }
+    story.step("anchors").unwrap();
+    story.finish().unwrap();
+    let mut deriver = Deriver::new(&story.catalog);
+    let receipt = deriver.receipt_of(&places[0]).unwrap().unwrap();
+    assert_eq!(deriver.receipt_of(&places[0]).unwrap().unwrap(), receipt);
+    assert!(places[1..].iter().all(|place| deriver.receipt_of(place).unwrap().is_none()));
+
+    let keys = signers(&deployment());
+    let logs = keys.iter().map(|key| LogKey { key: key.verifier(), until: None }).collect();
+    let mut verifier = Verifier::new(Trust::new(&TrustFile { logs, ..TrustFile::default() }).unwrap());
+    let report = verifier.verify(receipt.to_json().as_bytes(), None);
+    assert_eq!(report.verdict(Level::Anchored), Verdict::Reached, "{report:?}");
+
+    story.catalog.damage_nodes();
+    let origin = deployment().origin(story.log).unwrap().to_owned();
+    story.catalog.damage(&origin, 0, |batch| batch.statements.clear());
+    assert!(Deriver::new(&story.catalog).receipt_of(&places[0]).is_err());
+}
