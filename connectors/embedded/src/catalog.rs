@@ -10,7 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, BufMut, Bytes};
 use killick_proof::batch::BatchHeader;
+use killick_proof::checkpoint::Checkpoint;
 use killick_proof::log::{Log, NodeId};
+use killick_proof::note::Note;
 use killick_proof::statement::Statement;
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
@@ -258,6 +260,9 @@ impl Catalog for EmbeddedCatalog {
     }
 
     fn find(&self, tenant: &str, source: &str, id: &str) -> Result<Vec<Place>, CatalogError> {
+        if [tenant, source, id].iter().any(|text| text.contains('\0')) {
+            return Ok(Vec::new()); // no event is named so, and the key would be another's
+        }
         let prefix = [key(tenant), key(source), key(id)].concat();
         let places = self.keys(EVENTS, &prefix, &[], 16)?.into_iter().map(|(rest, _)| {
             let mut rest = rest.as_slice();
@@ -278,6 +283,9 @@ impl Catalog for EmbeddedCatalog {
         after: Option<&(Box<str>, u64)>,
         limit: usize,
     ) -> Result<Vec<(Box<str>, u64)>, CatalogError> {
+        if tenant.contains('\0') {
+            return Ok(Vec::new());
+        }
         let prefix = day_key(tenant, day);
         let after = after.map_or_else(Vec::new, |(origin, number)| numbered(origin, *number));
         let batches = self.keys(DAYS, &prefix, &after, limit)?.into_iter().map(|(rest, _)| {
@@ -349,6 +357,18 @@ fn put_batch(write: &WriteTransaction, batch: &BatchRecord) -> Result<(), Catalo
 }
 
 fn put_anchor(write: &WriteTransaction, anchor: &AnchorRecord) -> Result<(), CatalogError> {
+    // It is read back under what its checkpoint says of itself.
+    let refused = |why: &dyn std::fmt::Display| {
+        damaged(&format!(
+            "an anchor of {} at {} was given whose checkpoint {why}",
+            anchor.origin, anchor.size
+        ))
+    };
+    let note = Note::parse(&anchor.checkpoint).map_err(|error| refused(&format!("is no note: {error}")))?;
+    let named = Checkpoint::parse(note.text()).map_err(|error| refused(&format!("is none: {error}")))?;
+    if (named.origin, named.size) != (&*anchor.origin, anchor.size) {
+        return Err(refused(&format!("is of {} at {}", named.origin, named.size)));
+    }
     let mut value = Vec::new();
     put_bytes(&mut value, anchor.checkpoint.as_bytes());
     put_bytes(&mut value, &anchor.anchor);

@@ -48,8 +48,14 @@ impl Folder {
     /// # Errors
     /// [`FolderError::InUse`] while another process has it; [`FolderError::Io`].
     pub fn open(path: &Path) -> Result<Self, FolderError> {
+        let is_new = !path.is_dir();
         std::fs::create_dir_all(path).map_err(|cause| io(path, cause))?;
-        Self::lock(path, true)
+        let folder = Self::lock(path, true)?;
+        if is_new && let Some(parent) = path.canonicalize().ok().as_deref().and_then(Path::parent) {
+            // What is acknowledged in a folder that a power cut forgets would be lost with it.
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(|cause| io(parent, cause))?;
+        }
+        Ok(folder)
     }
 
     /// Opens a folder that has to be there already.

@@ -1,25 +1,30 @@
 //! The bytes of the journal: entries, one a transaction, and the records in them.
 //!
 //! ```text
-//! entry   magic u32 | header length u32 | CRC-32 of the header u32 | header | blobs
-//! header  synced u64 | kind u8 | [head: segment u64, topics, ends] | batches | offsets
+//! entry   marker u64 | header length u32 | CRC-32 of the header u32 | header | blobs
+//! header  synced u64 | kind u8 | [head: segment u64, marker u64, time i64, topics, ends] | batches | offsets
 //! batch   partition u32 | first offset u64 | records u32 | append time i64 | blob length u32 | CRC-32 of the blob u32
 //! record  key length u32 | value length u32 | headers u16 | key | value | (name length u16 | value length u32 | name | value)…
 //! ```
 //! All numbers are little-endian. `synced` is how much of the segment was durable when the entry was written: a bad
 //! place below what a later entry knew to be durable is damage, and not the torn end of an unfinished write.
+//!
+//! The first entry of a segment is its head and begins with [`MAGIC`]; it draws a marker by chance, with which all
+//! others begin. So nobody who chooses what records hold can make bytes that look like an entry of the segment.
 
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 use killick_stages::record::{Header, Micros, Output, Partition, Record};
 
-/// The first four bytes of every entry.
-pub const MAGIC: u32 = u32::from_le_bytes(*b"KLK1");
+/// The marker of a segment's first entry; its last byte counts the versions of this format.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"killick1");
 /// Bytes before the header.
-pub const FRAME: usize = 12;
-/// A header is never larger: 4 MiB are some 100,000 batches.
-pub const MAX_HEADER: usize = 4 << 20;
+pub const FRAME: usize = 16;
+/// The longest name of a header of a record, and how many headers it may have.
+pub const MAX_HEADERS: usize = u16::MAX as usize;
+/// The longest name of a topic or a group in bytes: Kafka's.
+pub const MAX_NAME: usize = 249;
 
 /// What does not decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +81,8 @@ pub struct TopicRow {
 pub struct Head {
     /// The segment's number.
     pub segment: u64,
+    /// What the other entries of the segment begin with.
+    pub marker: u64,
     /// When it began.
     pub time: Micros,
     /// The table.
@@ -103,10 +110,10 @@ impl Entry {
         self.batches.iter().map(|batch| u64::from(batch.len)).sum()
     }
 
-    /// Appends frame and header to `out`; the blobs have to follow.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// Appends frame and header to `out`; the blobs have to follow. `marker` is the segment's.
+    pub fn encode(&self, marker: u64, out: &mut Vec<u8>) {
         let frame = out.len();
-        out.put_u32_le(MAGIC);
+        out.put_u64_le(if self.head.is_some() { MAGIC } else { marker });
         out.put_u64_le(0);
         let start = out.len();
         out.put_u64_le(self.synced);
@@ -115,6 +122,7 @@ impl Entry {
             Some(head) => {
                 out.put_u8(1);
                 out.put_u64_le(head.segment);
+                out.put_u64_le(head.marker);
                 out.put_i64_le(head.time);
                 put_count(out, head.topics.len());
                 for topic in &head.topics {
@@ -142,9 +150,9 @@ impl Entry {
             out.put_u64_le(step.next);
         }
         let crc = crc32fast::hash(&out[start..]);
-        let len = u32::try_from(out.len() - start).expect("a header is bounded by MAX_HEADER");
-        out[frame + 4..frame + 8].copy_from_slice(&len.to_le_bytes());
-        out[frame + 8..frame + 12].copy_from_slice(&crc.to_le_bytes());
+        let len = u32::try_from(out.len() - start).expect(BOUNDED);
+        out[frame + 8..frame + 12].copy_from_slice(&len.to_le_bytes());
+        out[frame + 12..frame + 16].copy_from_slice(&crc.to_le_bytes());
     }
 
     /// Reads a header, the bytes after the frame.
@@ -179,6 +187,7 @@ impl Entry {
 fn decode_head(from: &mut &[u8]) -> Result<Head, Malformed> {
     Ok(Head {
         segment: from.try_get_u64_le()?,
+        marker: from.try_get_u64_le()?,
         time: from.try_get_i64_le()?,
         topics: many(from, |from| {
             Ok(TopicRow {
@@ -191,13 +200,16 @@ fn decode_head(from: &mut &[u8]) -> Result<Head, Malformed> {
     })
 }
 
+/// A transaction moves each partition once at the most; a head lists what lives in memory many times over.
+const BOUNDED: &str = "a header has fewer than 2^32 bytes";
+
 fn many<T>(from: &mut &[u8], one: impl Fn(&mut &[u8]) -> Result<T, Malformed>) -> Result<Vec<T>, Malformed> {
     let count = from.try_get_u32_le()?;
     (0..count).map(|_| one(from)).collect()
 }
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
-    out.put_u32_le(u32::try_from(count).expect("a header is bounded by MAX_HEADER"));
+    out.put_u32_le(u32::try_from(count).expect(BOUNDED));
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {

@@ -24,8 +24,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use killick_stages::ports::{LogError, Producer};
 use killick_stages::record::{Micros, Output, Partition, Record};
 
+use tracing::warn;
+
 use crate::folder::Folder;
-use entry::{Batch, Move, TopicRow};
+use entry::{Move, TopicRow};
 use view::View;
 use writer::{Pending, Queue, Writer};
 
@@ -36,7 +38,7 @@ pub use worker::Worker;
 pub struct TopicSpec {
     /// The name; 1 to 249 bytes.
     pub name: Arc<str>,
-    /// How many partitions; it cannot change later.
+    /// How many partitions; it cannot change later. At most 1,048,576 for all topics together.
     pub partitions: u32,
     /// What may go.
     pub cleanup: Cleanup,
@@ -53,12 +55,16 @@ pub enum Cleanup {
     Compact,
 }
 
+/// Bytes of the records of one transaction: they are in memory, more than once.
+const MAX_TRANSACTION: usize = 1 << 30;
+
 /// Sizes. The default is for production; tests make it small.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// A segment that has grown past this many bytes is closed. Also bounds the index in memory.
+    /// A segment that has grown past this many bytes is closed, and one whose head is larger, past as many bytes as
+    /// its head has. Also bounds the index in memory.
     pub segment_bytes: u64,
-    /// The largest record in bytes: key, value and headers.
+    /// The largest record in bytes: key, value, headers, and a few bytes for each of them. At most 1 GiB.
     pub max_record: usize,
 }
 
@@ -91,8 +97,8 @@ impl EmbeddedLog {
     /// Opens the log in a folder, making it if it is not there, and mends the end that a crash may have left.
     ///
     /// # Errors
-    /// [`LogError::Damaged`] if something that had been durable is bad, or the folder has other partitions than the
-    /// topics say; [`LogError::Failed`].
+    /// [`LogError::Damaged`] if something that had been durable is bad; [`LogError::Failed`], also if the folder has
+    /// other partitions than the topics say. A topic that the folder has and `topics` does not name keeps all it has.
     pub fn open(folder: &Arc<Folder>, topics: &[TopicSpec], settings: Settings) -> Result<Self, LogError> {
         let path = folder.path().join("log");
         std::fs::create_dir_all(&path).map_err(failed)?;
@@ -109,14 +115,20 @@ impl EmbeddedLog {
             published: Condvar::new(),
             _folder: Arc::clone(folder),
         };
-        shared.roll_if(|writer| opened.grown || writer.position >= settings.segment_bytes);
+        // A new topic has to stand in the journal before its first record does.
+        if let Err(error) = shared.roll(opened.grown) {
+            if opened.grown {
+                return Err(error);
+            }
+            warn!(%error, "cannot begin a new segment; going on in the old one");
+        }
         Ok(Self(Arc::new(shared)))
     }
 
-    /// A worker of `group` that owns these partitions from now on; who owned one before has lost it.
+    /// A worker of `group` (at most 249 bytes) that owns these partitions from now on; who owned one before has lost it.
     ///
     /// # Errors
-    /// [`LogError::Unknown`].
+    /// [`LogError::Unknown`], and then nobody has lost anything; [`LogError::Failed`] for a longer name.
     pub fn worker(&self, group: &str, inputs: &[Partition]) -> Result<Worker, LogError> {
         Worker::join(Arc::clone(&self.0), group, inputs)
     }
@@ -204,11 +216,17 @@ impl Shared {
         let mut pending = Pending::new(moves, fence);
         for output in outputs {
             let number = self.number(&output.partition)?;
+            let too_large =
+                |size, limit| LogError::TooLarge { partition: output.partition.clone(), size, limit };
             let size = entry::record_len(output);
-            let fits = size <= self.settings.max_record && output.headers.len() <= usize::from(u16::MAX);
-            if !fits || output.headers.iter().any(|header| header.name.len() > usize::from(u16::MAX)) {
-                let limit = self.settings.max_record;
-                return Err(LogError::TooLarge { partition: output.partition.clone(), size, limit });
+            let longest_name = output.headers.iter().map(|header| header.name.len()).max().unwrap_or(0);
+            let bounds = [
+                (size, self.settings.max_record),
+                (longest_name.max(output.headers.len()), entry::MAX_HEADERS),
+                (pending.bytes() + size, MAX_TRANSACTION),
+            ];
+            if let Some(&(size, limit)) = bounds.iter().find(|(size, limit)| size > limit) {
+                return Err(too_large(size, limit));
             }
             let compact = self.table_row(number).is_some_and(|row| row.compact);
             pending.add(number, compact, output);
@@ -231,34 +249,33 @@ impl Shared {
         from: u64,
         max: usize,
     ) -> Result<Vec<Record>, LogError> {
-        let (file, places) = loop {
+        let (segment, file, places) = loop {
             let mut view = self.view();
             if let Some(kept) = view.compacted(number) {
                 return Ok(kept.records(partition, from));
             }
             match view.places(number, from, max) {
                 view::Found::Nothing => return Ok(Vec::new()),
-                view::Found::Places(file, places) => break (file, places),
+                view::Found::Places(segment, file, places) => break (segment, file, places),
                 // Reading the index of an old segment takes a while: nobody should wait for it.
                 view::Found::NotLoaded(segment) => {
                     drop(view);
-                    let loaded = view::Loaded::read(&self.folder, segment).map_err(failed)?;
-                    self.view().load(segment, loaded);
+                    let loaded = view::Loaded::read(&self.folder, segment)?;
+                    let mut view = self.view();
+                    match loaded {
+                        Some(loaded) => view.load(segment, loaded),
+                        // It went meanwhile, because nobody needed it, and the next place is in a later one.
+                        None if !view.has(segment) => {}
+                        None => return Err(damaged(&self.folder, segment, 0)),
+                    }
                 }
             }
         };
         let mut records = Vec::new();
         for place in &places {
-            let damaged = || {
-                let Batch { base, count, .. } = place.batch;
-                let last = base + u64::from(count) - 1;
-                LogError::Damaged(format!(
-                    "{partition}, offsets {base} to {last}, at byte {}",
-                    place.position
-                ))
-            };
-            let blob = segment::blob(&file, place).map_err(failed)?.ok_or_else(damaged)?;
-            records.extend(entry::records(&place.batch, partition, blob).map_err(|_| damaged())?);
+            let bad = || damaged(&self.folder, segment, place.position);
+            let blob = segment::blob(&file, place).map_err(failed)?.ok_or_else(bad)?;
+            records.extend(entry::records(&place.batch, partition, blob).map_err(|_| bad())?);
         }
         records.retain(|record| record.offset >= from);
         Ok(records)
@@ -267,6 +284,11 @@ impl Shared {
 
 fn failed(cause: std::io::Error) -> LogError {
     LogError::Failed(Box::new(cause))
+}
+
+/// What this log cannot be asked to do.
+fn refused(why: String) -> LogError {
+    LogError::Failed(why.into())
 }
 
 fn damaged(folder: &Path, segment: u64, position: u64) -> LogError {

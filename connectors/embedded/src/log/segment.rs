@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
-use super::entry::{Batch, Entry, FRAME, MAGIC, MAX_HEADER};
+use super::entry::{Batch, Entry, FRAME, Head, MAGIC};
 
 /// Where a batch is.
 #[derive(Debug, Clone)]
@@ -47,6 +47,8 @@ impl Index {
 pub struct Scan {
     /// Where the last good entry ends.
     pub good: u64,
+    /// Whether that is the end of the file.
+    pub is_complete: bool,
     /// Whether something that had been durable is bad; the place is `good`.
     pub damaged: bool,
 }
@@ -56,14 +58,23 @@ pub fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:012}.seg"))
 }
 
-/// The numbers of all segments in the folder, ascending.
+/// The name of a segment while it is made: with its own name it is complete.
+pub fn draft(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:012}.new"))
+}
+
+/// The numbers of all segments in the folder, ascending. Removes those that were never finished.
 pub fn list(folder: &Path) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     for file in std::fs::read_dir(folder)? {
-        let name = file?.file_name();
-        if let Some(number) = name.to_str().and_then(|name| name.strip_suffix(".seg")).map(str::parse::<u64>)
-        {
-            numbers.extend(number.ok());
+        let file = file?.path();
+        let Some(number) = file.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()) else {
+            continue;
+        };
+        if file == path(folder, number) {
+            numbers.push(number);
+        } else if file == draft(folder, number) {
+            std::fs::remove_file(file)?;
         }
     }
     numbers.sort_unstable();
@@ -73,76 +84,89 @@ pub fn list(folder: &Path) -> io::Result<Vec<u64>> {
 /// Gives every good entry with the position of its blobs, in order. Checks headers, and blobs where `blobs` is set.
 pub fn scan(file: &File, blobs: bool, mut each: impl FnMut(&Entry, u64, &[u8])) -> io::Result<Scan> {
     let len = file.metadata()?.len();
-    let mut good = 0;
-    while let Some((entry, position, content)) = entry_at(file, good, len, blobs)? {
+    let (mut good, mut marker) = (0, MAGIC);
+    while let Some((entry, position, content)) = entry_at(file, marker, good, len, blobs)? {
+        // The first entry is a head, and no other is: it says how the others begin.
+        if let Some(head) = &entry.head {
+            marker = head.marker;
+        }
         each(&entry, position, &content);
         good = position + entry.blob_len();
     }
-    Ok(Scan { good, damaged: good < len && known_durable(file, good, len)? })
+    let is_complete = good == len;
+    Ok(Scan {
+        good,
+        is_complete,
+        damaged: !is_complete && (good == 0 || known_durable(file, marker, good, len)?),
+    })
 }
 
-/// The first entry, if it is good.
-pub fn first(file: &File) -> io::Result<Option<Entry>> {
+/// The head of a segment, if it is good. Its blobs are not looked at.
+pub fn head(file: &File) -> io::Result<Option<Head>> {
     let len = file.metadata()?.len();
-    Ok(entry_at(file, 0, len, true)?.map(|(entry, ..)| entry))
+    Ok(entry_at(file, MAGIC, 0, len, false)?.and_then(|(entry, ..)| entry.head))
 }
 
 /// The entry at `position`, where its blobs begin, and their bytes if asked for; `None` if there is no good one.
-fn entry_at(file: &File, position: u64, len: u64, blobs: bool) -> io::Result<Option<(Entry, u64, Vec<u8>)>> {
+fn entry_at(
+    file: &File,
+    marker: u64,
+    position: u64,
+    len: u64,
+    blobs: bool,
+) -> io::Result<Option<(Entry, u64, Vec<u8>)>> {
     let mut frame = [0; FRAME];
     if len.saturating_sub(position) < FRAME as u64 {
         return Ok(None);
     }
     file.read_exact_at(&mut frame, position)?;
-    let word = |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
-    let (header_len, start) = (word(4) as usize, position + FRAME as u64);
-    if word(0) != MAGIC || header_len > MAX_HEADER || len - start < header_len as u64 {
+    let mut fields = frame.as_slice();
+    let (found, header_len, crc) = (fields.get_u64_le(), fields.get_u32_le(), fields.get_u32_le());
+    let start = position + FRAME as u64;
+    // The marker comes first: without it the length is anything.
+    if found != marker || len - start < u64::from(header_len) {
         return Ok(None);
     }
-    let mut header = vec![0; header_len];
+    let mut header = vec![0; header_len as usize];
     file.read_exact_at(&mut header, start)?;
-    if crc32fast::hash(&header) != word(8) {
+    if crc32fast::hash(&header) != crc {
         return Ok(None);
     }
     let Ok(entry) = Entry::decode(&header) else { return Ok(None) };
-    let content = start + header_len as u64;
-    if len - content < entry.blob_len() {
+    let content = start + u64::from(header_len);
+    if entry.head.is_some() != (position == 0) || len - content < entry.blob_len() {
         return Ok(None);
     }
     let mut bytes = Vec::new();
     if blobs {
-        // At most a flush: what was written in one piece fits into memory in one piece.
+        // What was written in one piece fits into memory in one piece.
         bytes.resize(usize::try_from(entry.blob_len()).unwrap_or(usize::MAX), 0);
         file.read_exact_at(&mut bytes, content)?;
-        let mut rest = bytes.as_slice();
-        for batch in &entry.batches {
-            let (blob, others) = rest.split_at(batch.len as usize);
-            if crc32fast::hash(blob) != batch.crc {
-                return Ok(None);
-            }
-            rest = others;
+        if blobs_of(&entry, &bytes).any(|(batch, blob)| crc32fast::hash(blob) != batch.crc) {
+            return Ok(None);
         }
     }
     Ok(Some((entry, content, bytes)))
 }
 
 /// Whether an entry after the bad place at `bad` says that the place had been durable.
-fn known_durable(file: &File, bad: u64, len: u64) -> io::Result<bool> {
+fn known_durable(file: &File, marker: u64, bad: u64, len: u64) -> io::Result<bool> {
+    let marker_bytes = marker.to_le_bytes();
     let mut window = vec![0; 1 << 20];
     let mut at = bad;
     while at < len {
         let size = usize::try_from(len - at).map_or(window.len(), |rest| rest.min(window.len()));
         file.read_exact_at(&mut window[..size], at)?;
-        for offset in 0..size.saturating_sub(3) {
-            if window[offset..offset + 4] == MAGIC.to_le_bytes() {
-                let found = entry_at(file, at + offset as u64, len, false)?;
+        for offset in 0..size.saturating_sub(marker_bytes.len() - 1) {
+            if window[offset..].starts_with(&marker_bytes) {
+                let found = entry_at(file, marker, at + offset as u64, len, false)?;
                 if found.is_some_and(|(entry, ..)| entry.synced > bad) {
                     return Ok(true);
                 }
             }
         }
-        // The last three bytes may begin a magic that ends in the next window.
-        at += (size.saturating_sub(3)).max(1) as u64;
+        // The last bytes may begin a marker that ends in the next window.
+        at += (size.saturating_sub(marker_bytes.len() - 1)).max(1) as u64;
     }
     Ok(false)
 }
@@ -150,8 +174,12 @@ fn known_durable(file: &File, bad: u64, len: u64) -> io::Result<bool> {
 /// Reads a batch's blob and checks it; `None` if it is damaged.
 pub fn blob(file: &File, place: &Place) -> io::Result<Option<Bytes>> {
     let mut bytes = vec![0; place.batch.len as usize];
-    file.read_exact_at(&mut bytes, place.position)?;
-    Ok((crc32fast::hash(&bytes) == place.batch.crc).then(|| bytes.into()))
+    match file.read_exact_at(&mut bytes, place.position) {
+        Ok(()) => Ok((crc32fast::hash(&bytes) == place.batch.crc).then(|| bytes.into())),
+        // The file was complete when it was indexed: somebody has cut it since.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a file's creation, renaming or removal durable.

@@ -7,6 +7,7 @@ use killick_stages::ports::{Log, LogError, Polled, Producer};
 use killick_stages::record::{Output, Partition};
 use killick_stages::stage::Part;
 
+use super::entry::{Entry, MAGIC};
 use super::{Cleanup, EmbeddedLog, Settings, TopicSpec, segment};
 use crate::folder::Folder;
 
@@ -108,9 +109,16 @@ fn a_torn_end_is_cut_off_at_every_byte_and_nothing_before_it_is_lost() {
     }
     let file = segment::path(&place.path().join("log"), 1);
     let whole = std::fs::read(&file).unwrap();
-    // Where each entry ends, found by cutting: the number of readable records says it.
+    // Where each entry ends, found by cutting: the number of readable records says it. A head is never torn: a segment
+    // has its name only when that is durable.
     let mut seen = Vec::new();
-    for cut in (0..=whole.len()).rev() {
+    let head = {
+        let handle = std::fs::File::open(&file).unwrap();
+        let mut ends = Vec::new();
+        segment::scan(&handle, true, |entry, position, _| ends.push(position + entry.blob_len())).unwrap();
+        usize::try_from(ends[0]).unwrap()
+    };
+    for cut in (head..=whole.len()).rev() {
         std::fs::write(&file, &whole[..cut]).unwrap();
         let log = open(place.path(), settings);
         let found = values(&log, "in");
@@ -161,7 +169,7 @@ fn a_flipped_byte_in_an_old_segment_is_found_when_it_is_read() {
     handle.write_all_at(&[whole[at] ^ 1], at as u64).unwrap();
     let log = open(place.path(), SMALL);
     let error = log.read(&Partition::new("in", 0), 1, 1 << 20).unwrap_err();
-    assert!(matches!(&error, LogError::Damaged(why) if why.contains("in/0")), "{error}");
+    assert!(matches!(&error, LogError::Damaged(why) if why.contains("000000000001.seg at byte")), "{error}");
 }
 
 #[test]
@@ -172,12 +180,158 @@ fn a_segment_that_was_being_made_is_made_again() {
         numbers(0..100).iter().for_each(|value| put(&log, "in", value));
         *segment::list(&place.path().join("log")).unwrap().last().unwrap()
     };
-    let half = segment::path(&place.path().join("log"), last + 1);
-    for content in [&b""[..], b"KLK1", &[0; 300]] {
+    let half = segment::draft(&place.path().join("log"), last + 1);
+    for content in [&b""[..], b"killick1", &[0; 300]] {
         std::fs::write(&half, content).unwrap();
         let log = open(place.path(), SMALL);
         assert_eq!(values(&log, "in"), numbers(0..100));
+        assert!(!half.exists());
     }
+}
+
+#[test]
+fn a_segment_without_its_head_or_one_that_is_missing_is_damage() {
+    let place = tempfile::tempdir().unwrap();
+    let log_folder = place.path().join("log");
+    {
+        let log = open(place.path(), SMALL);
+        numbers(0..100).iter().for_each(|value| put(&log, "in", value));
+    }
+    let last = *segment::list(&log_folder).unwrap().last().unwrap();
+    let damaged = |what: &str| {
+        let folder = Arc::new(Folder::open(place.path()).unwrap());
+        let error = EmbeddedLog::open(&folder, &topics(), SMALL).err().expect(what);
+        assert!(matches!(error, LogError::Damaged(_)), "{what}: {error}");
+        error.to_string()
+    };
+    let file = segment::path(&log_folder, last);
+    let whole = std::fs::read(&file).unwrap();
+    for cut in [0, 1, 40] {
+        std::fs::write(&file, &whole[..cut]).unwrap();
+        assert!(damaged("a cut head").contains(&format!("{last:012}.seg at byte 0")));
+    }
+    std::fs::write(&file, &whole).unwrap();
+    let middle = segment::path(&log_folder, 3);
+    std::fs::rename(&middle, place.path().join("away")).unwrap();
+    assert!(damaged("a gap").contains("000000000003.seg"));
+    std::fs::rename(place.path().join("away"), &middle).unwrap();
+    assert_eq!(values(&open(place.path(), SMALL), "in"), numbers(0..100));
+}
+
+#[test]
+fn an_old_segment_that_was_cut_is_damage_and_not_an_end() {
+    let place = tempfile::tempdir().unwrap();
+    {
+        let log = open(place.path(), SMALL);
+        numbers(0..100).iter().for_each(|value| put(&log, "in", value));
+    }
+    let file =
+        std::fs::OpenOptions::new().write(true).open(segment::path(&place.path().join("log"), 1)).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    let log = open(place.path(), SMALL);
+    let error = log.read(&Partition::new("in", 0), 0, 1 << 20).unwrap_err();
+    assert!(matches!(&error, LogError::Damaged(why) if why.contains("000000000001.seg at byte")), "{error}");
+}
+
+#[test]
+fn what_a_record_holds_is_never_taken_for_an_entry() {
+    let place = tempfile::tempdir().unwrap();
+    // Whoever chooses a value tries to make the torn end look like damage: bytes as an entry that knew all durable.
+    let mut forged = Vec::new();
+    let entry = Entry { synced: 1 << 40, ..Entry::default() };
+    for marker in [MAGIC, 0, u64::MAX] {
+        entry.encode(marker, &mut forged);
+    }
+    let settings = Settings::default();
+    {
+        let log = open(place.path(), settings);
+        put(&log, "in", "value 000000");
+        log.produce(&[Output::new(Partition::new("in", 0), "", forged)]).unwrap();
+    }
+    let file =
+        std::fs::OpenOptions::new().write(true).open(segment::path(&place.path().join("log"), 1)).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    assert_eq!(values(&open(place.path(), settings), "in"), numbers(0..1));
+}
+
+#[test]
+fn who_opens_the_log_without_naming_its_topics_removes_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    {
+        let log = open(place.path(), Settings::default());
+        numbers(0..100).iter().for_each(|value| put(&log, "in", value));
+    }
+    for _ in 0..3 {
+        let folder = Arc::new(Folder::open(place.path()).unwrap());
+        let log = EmbeddedLog::open(&folder, &[], SMALL).unwrap();
+        assert_eq!(values(&log, "in"), numbers(0..100));
+    }
+    let folder = Arc::new(Folder::open(place.path()).unwrap());
+    let log = EmbeddedLog::open(&folder, &[], SMALL).unwrap();
+    numbers(100..200).iter().for_each(|value| put(&log, "in", value));
+    assert_eq!(values(&log, "in"), numbers(0..200));
+}
+
+#[test]
+fn a_state_larger_than_a_segment_is_not_written_anew_with_every_commit() {
+    let place = tempfile::tempdir().unwrap();
+    let log = open(place.path(), SMALL);
+    for number in 0..200 {
+        let output = Output::new(Partition::new("state", 0), format!("key {number}"), vec![1; 100]);
+        log.produce(&[output]).unwrap();
+    }
+    let before = *segment::list(&place.path().join("log")).unwrap().last().unwrap();
+    numbers(0..100).iter().for_each(|value| put(&log, "in", value));
+    let after = *segment::list(&place.path().join("log")).unwrap().last().unwrap();
+    assert!(after - before <= 1, "{} segments for 100 small commits", after - before);
+    drop(log);
+    let log = open(place.path(), SMALL);
+    assert_eq!(log.read(&Partition::new("state", 0), 0, 1).unwrap().len(), 200);
+}
+
+#[test]
+fn a_worker_that_cannot_be_takes_nothing_from_others() {
+    let place = tempfile::tempdir().unwrap();
+    let log = open(place.path(), SMALL);
+    let inputs = [Partition::new("in", 0), Partition::new("in", 7)];
+    let mut owner = log.worker("group", &inputs[..1]).unwrap();
+    assert!(matches!(log.worker("group", &inputs), Err(LogError::Unknown(wrong)) if wrong == inputs[1]));
+    assert!(matches!(log.worker(&"g".repeat(250), &inputs[..1]), Err(LogError::Failed(_))));
+    owner.commit(&[(inputs[0].clone(), Part { outputs: vec![], through: Some(0) })]).unwrap();
+    // A partition named twice is one.
+    let mut worker = log.worker("group", &[inputs[0].clone(), inputs[0].clone()]).unwrap();
+    assert_eq!(worker.poll(Duration::ZERO).unwrap(), [Polled::Assigned(inputs[0].clone(), 0)]);
+}
+
+#[test]
+fn a_waiting_worker_hears_at_once_that_it_lost_its_partition() {
+    let place = tempfile::tempdir().unwrap();
+    let log = open(place.path(), SMALL);
+    let input = Partition::new("in", 0);
+    let mut old = log.worker("group", std::slice::from_ref(&input)).unwrap();
+    old.poll(Duration::ZERO).unwrap();
+    let started = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            log.worker("group", std::slice::from_ref(&input)).unwrap();
+        });
+        assert_eq!(old.poll(Duration::from_secs(60)).unwrap(), [Polled::Revoked(input.clone())]);
+    });
+    assert!(started.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_header_whose_name_is_too_long_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let log = open(place.path(), Settings::default());
+    let mut output = Output::new(Partition::new("out", 0), "", "value");
+    let name = "n".repeat(65_536).into();
+    output.headers = vec![killick_stages::record::Header { name, value: Default::default() }];
+    let refused = log.produce(std::slice::from_ref(&output));
+    assert!(matches!(refused, Err(LogError::TooLarge { size: 65_536, limit: 65_535, .. })), "{refused:?}");
+    output.headers[0].name = "n".repeat(65_535).into();
+    log.produce(&[output]).unwrap();
 }
 
 #[test]
@@ -224,7 +378,7 @@ fn topics_can_come_but_partitions_cannot_change() {
     }
     more[1].partitions = 5;
     let error = EmbeddedLog::open(&folder, &more, SMALL).err().unwrap().to_string();
-    assert!(error.contains("2 partitions of in") && error.contains("has 5"), "{error}");
+    assert!(error.contains("2 partitions of in") && error.contains("5 are wanted"), "{error}");
 }
 
 #[test]

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use killick_stages::record::{Header, Micros, Partition, Record};
 
+use killick_stages::ports::LogError;
+
 use super::entry::{Entry, Move};
 use super::segment::{self, Index, Place};
+use super::{damaged, failed};
 
 /// Indexes of old segments kept at hand: as many readers can be far behind at once without reading them again.
 const LOADED: usize = 4;
@@ -31,7 +34,8 @@ pub struct View {
     uses: u64,
 }
 
-struct Segment {
+/// A segment as far as it has to be known.
+pub struct Segment {
     /// The end of each partition when it began.
     first: Vec<u64>,
     began: Micros,
@@ -46,16 +50,26 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Reads the index of a segment that is complete.
-    pub fn read(folder: &Path, number: u64) -> io::Result<Self> {
-        let file = File::open(segment::path(folder, number))?;
+    /// Reads the index of a segment that is complete. `None` if it is not there any more.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] if it is bad anywhere but in its blobs, which are checked when they are read.
+    pub fn read(folder: &Path, number: u64) -> Result<Option<Self>, LogError> {
+        let file = match File::open(segment::path(folder, number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed)?,
+        };
         let mut index = Index::default();
-        segment::scan(&file, false, |entry, position, _| {
+        let scan = segment::scan(&file, false, |entry, position, _| {
             if entry.head.is_none() {
                 index.add(entry, position);
             }
-        })?;
-        Ok(Self { file: Arc::new(file), index })
+        });
+        let scan = scan.map_err(failed)?;
+        if !scan.is_complete {
+            return Err(damaged(folder, number, scan.good));
+        }
+        Ok(Some(Self { file: Arc::new(file), index }))
     }
 
     /// The index of a segment that is being written.
@@ -68,8 +82,8 @@ impl Loaded {
 pub enum Found {
     /// There are none.
     Nothing,
-    /// In this file at these places.
-    Places(Arc<File>, Vec<Place>),
+    /// In this segment, in its file, at these places.
+    Places(u64, Arc<File>, Vec<Place>),
     /// In this segment, whose index has to be loaded first.
     NotLoaded(u64),
 }
@@ -81,7 +95,7 @@ pub struct Kept {
     by_key: HashMap<Bytes, u64>,
 }
 
-/// A record of a compacted partition.
+/// A record of a compacted partition. It keeps no memory alive but its own.
 #[derive(Clone)]
 pub struct KeptRecord {
     /// The key.
@@ -92,6 +106,22 @@ pub struct KeptRecord {
     pub headers: Vec<Header>,
     /// When the log took it.
     pub append_time: Micros,
+}
+
+impl KeptRecord {
+    /// A copy: the bytes given may be slices of something large.
+    pub fn copy_of(key: &[u8], value: &[u8], headers: &[Header], append_time: Micros) -> Self {
+        let own = |header: &Header| Header {
+            name: Arc::clone(&header.name),
+            value: Bytes::copy_from_slice(&header.value),
+        };
+        Self {
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::copy_from_slice(value),
+            headers: headers.iter().map(own).collect(),
+            append_time,
+        }
+    }
 }
 
 impl Kept {
@@ -177,22 +207,18 @@ impl View {
             loaded.index.add(entry, position);
         }
         for batch in &entry.batches {
-            let number = batch.partition as usize;
-            if self.ends.len() <= number {
-                self.ends.resize(number + 1, 0);
+            if let Some(end) = self.ends.get_mut(batch.partition as usize) {
+                *end = batch.base + u64::from(batch.count);
             }
-            self.ends[number] = self.ends[number].max(batch.base + u64::from(batch.count));
             self.time = self.time.max(batch.append_time);
         }
-        for step in &entry.moves {
-            self.committed.insert((Arc::clone(&step.group), step.partition), step.next);
-        }
+        self.move_on(entry);
         self.version += 1;
     }
 
-    /// Takes the moves of a segment's head.
-    pub fn adopt(&mut self, head: &Entry) {
-        for step in &head.moves {
+    /// Takes the moves of an entry. A segment's head has all that were made before it, and no new records.
+    pub fn move_on(&mut self, entry: &Entry) {
+        for step in &entry.moves {
             self.committed.insert((Arc::clone(&step.group), step.partition), step.next);
         }
     }
@@ -225,13 +251,20 @@ impl View {
             bytes += place.batch.len as usize;
             fits
         });
-        Found::Places(Arc::clone(&loaded.file), places.cloned().collect())
+        Found::Places(holder, Arc::clone(&loaded.file), places.cloned().collect())
+    }
+
+    /// Whether a segment is part of the journal still.
+    pub fn has(&self, number: u64) -> bool {
+        self.segments.contains_key(&number)
     }
 
     /// Takes in an index that was missing.
     pub fn load(&mut self, number: u64, loaded: Loaded) {
+        self.uses += 1;
         if let Some(segment) = self.segments.get_mut(&number) {
             segment.loaded = Some(loaded);
+            segment.used = self.uses;
         }
         self.unload();
     }
@@ -260,25 +293,31 @@ impl View {
         before.map_or_else(|| self.start(number), |segment| segment.first(number))
     }
 
-    /// The oldest segment, if it may go: `may_go` gets each partition that has records in it, the end of those, and
-    /// when the last of them came at the latest.
-    pub fn take_oldest(&mut self, may_go: impl Fn(&Self, u32, u64, Micros) -> bool) -> Option<u64> {
+    /// Takes out the oldest segment, if it may go: `may_go` gets each partition that has records in it, the end of
+    /// those, and when the last of them came at the latest.
+    pub fn take_oldest(
+        &mut self,
+        may_go: impl Fn(&Self, u32, u64, Micros) -> bool,
+    ) -> Option<(u64, Segment)> {
         let mut segments = self.segments.iter();
-        let ((&oldest, old), (_, next)) = (segments.next()?, segments.next()?);
+        let ((_, old), (_, next)) = (segments.next()?, segments.next()?);
         let partitions = 0..u32::try_from(next.first.len()).unwrap_or(u32::MAX);
         let all_may = partitions.into_iter().all(|number| {
             let has_some = next.first(number) > old.first(number) && !self.compacted.contains_key(&number);
             !has_some || may_go(self, number, next.first(number), next.began)
         });
-        all_may.then(|| {
-            self.segments.remove(&oldest);
-            oldest
-        })
+        if all_may { self.segments.pop_first() } else { None }
     }
 
-    /// Gives a partition to a worker.
+    /// Puts a segment back that was taken out.
+    pub fn put_back(&mut self, number: u64, segment: Segment) {
+        self.segments.insert(number, segment);
+    }
+
+    /// Gives a partition to a worker. Who waits looks again what is its own.
     pub fn own(&mut self, group: &Arc<str>, number: u32, worker: u64) {
         self.owners.insert((Arc::clone(group), number), worker);
+        self.version += 1;
     }
 
     /// Whether a worker has a partition still.

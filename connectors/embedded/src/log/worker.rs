@@ -1,5 +1,6 @@
 //! A worker's hold on the log.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,9 +9,9 @@ use killick_stages::ports::{Log, LogError, Polled};
 use killick_stages::record::{Micros, Output, Partition, Record};
 use killick_stages::stage::Part;
 
-use super::Shared;
-use super::entry::Move;
+use super::entry::{MAX_NAME, Move};
 use super::writer::Fence;
+use super::{Shared, refused};
 
 /// Bytes that one poll takes from one partition; a frame is at most about 1 MiB.
 const POLL_BYTES: usize = 1 << 20;
@@ -38,14 +39,24 @@ struct Input {
 impl Worker {
     pub(super) fn join(shared: Arc<Shared>, group: &str, inputs: &[Partition]) -> Result<Self, LogError> {
         static IDS: AtomicU64 = AtomicU64::new(1);
+        if group.len() > MAX_NAME {
+            return Err(refused(format!(
+                "the name of a group has at most {MAX_NAME} bytes, not {}",
+                group.len()
+            )));
+        }
         let group: Arc<str> = group.into();
+        // All of them are there, before any of them changes hands; each once.
+        let mut numbers = BTreeMap::new();
+        for partition in inputs {
+            numbers.insert(shared.number(partition)?, partition);
+        }
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         let mut ours = Vec::with_capacity(inputs.len());
         // With the writer in hand no transaction of an earlier owner is under way: what it commits later is refused.
         let writer = shared.writer();
         let mut view = shared.view();
-        for partition in inputs {
-            let number = shared.number(partition)?;
+        for (number, partition) in numbers {
             let next = view.committed(&group, number).unwrap_or(0).max(view.start(number));
             view.own(&group, number, id);
             ours.push(Input { partition: partition.clone(), number, next, announced: false });
@@ -74,7 +85,12 @@ impl Worker {
 
     fn records(&mut self, polled: &mut Vec<Polled>) -> Result<(), LogError> {
         for input in &mut self.inputs {
-            let records = self.shared.read(&input.partition, input.number, input.next, POLL_BYTES)?;
+            let records = match self.shared.read(&input.partition, input.number, input.next, POLL_BYTES) {
+                Ok(records) => records,
+                // What was read of the others is given first; the next call comes here again.
+                Err(_) if !polled.is_empty() => return Ok(()),
+                Err(error) => return Err(error),
+            };
             if let Some(last) = records.last() {
                 input.next = last.offset + 1;
             }

@@ -1,6 +1,7 @@
 //! The writing end: committers queue up, one of them leads, and one write with one sync serves all that wait.
 
 use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,23 +9,29 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes};
 use killick_stages::ports::LogError;
-use killick_stages::record::{Micros, Output, Partition};
+use killick_stages::record::{Micros, Output, Partition, Record};
 use tracing::{info, warn};
 
-use super::entry::{self, Batch, Entry, Head, Move, TopicRow};
+use super::entry::{self, Batch, Entry, Head, MAX_NAME, Move, TopicRow};
 use super::segment;
 use super::view::{KeptRecord, Loaded, View};
-use super::{Cleanup, Shared, TopicSpec, damaged, failed, now};
+use super::{Cleanup, Shared, TopicSpec, damaged, failed, now, refused};
 
 /// Bytes that one write takes; who waits beyond it goes with the next.
 const FLUSH_BYTES: usize = 16 << 20;
+/// Partitions of all topics together: their ends stand in every segment's head, and a table of them in memory.
+const MAX_PARTITIONS: u32 = 1 << 20;
 
 /// The file being written.
 pub struct Writer {
     file: Arc<File>,
     segment: u64,
+    /// What its entries begin with.
+    marker: u64,
+    /// Where its head ends.
+    head: u64,
     /// Where the next entry goes: all before it is durable.
-    pub position: u64,
+    position: u64,
     buffer: Vec<u8>,
     /// Why nothing can be written any more.
     dead: Option<String>,
@@ -50,6 +57,7 @@ struct Blob {
     partition: u32,
     count: u32,
     bytes: Vec<u8>,
+    crc: u32,
     /// The records of a compacted partition once more, as they are kept.
     kept: Vec<KeptRecord>,
 }
@@ -72,7 +80,7 @@ impl Pending {
     /// Adds a record, after those of its partition that were added before.
     pub fn add(&mut self, partition: u32, compact: bool, output: &Output) {
         let index = self.blobs.iter().position(|blob| blob.partition == partition).unwrap_or_else(|| {
-            self.blobs.push(Blob { partition, count: 0, bytes: Vec::new(), kept: Vec::new() });
+            self.blobs.push(Blob { partition, count: 0, bytes: Vec::new(), crc: 0, kept: Vec::new() });
             self.blobs.len() - 1
         });
         let blob = &mut self.blobs[index];
@@ -80,10 +88,13 @@ impl Pending {
         entry::put_record(&mut blob.bytes, &output.key, &output.value, &output.headers);
         self.bytes += entry::record_len(output);
         if compact {
-            // The bytes may be slices of something large that a small record should not keep alive.
-            let (key, value) = (Bytes::copy_from_slice(&output.key), Bytes::copy_from_slice(&output.value));
-            blob.kept.push(KeptRecord { key, value, headers: output.headers.clone(), append_time: 0 });
+            blob.kept.push(KeptRecord::copy_of(&output.key, &output.value, &output.headers, 0));
         }
+    }
+
+    /// Bytes of all records.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Nothing to write, nothing to move.
@@ -143,10 +154,12 @@ impl Shared {
     }
 
     /// Writes a transaction; returns when it is durable.
-    pub(super) fn submit(&self, pending: Pending) -> Result<(), LogError> {
+    pub(super) fn submit(&self, mut pending: Pending) -> Result<(), LogError> {
         if pending.is_empty() {
             return Ok(());
         }
+        // Here, where the committers do it side by side.
+        pending.blobs.iter_mut().for_each(|blob| blob.crc = crc32fast::hash(&blob.bytes));
         let slot = Arc::new(Slot::default());
         {
             let mut queue = self.queue();
@@ -190,7 +203,9 @@ impl Shared {
         for (slot, outcome) in slots.iter().zip(outcomes) {
             slot.set(State::Done(outcome));
         }
-        self.roll_if(|writer| writer.position >= self.settings.segment_bytes);
+        if let Err(error) = self.roll(false) {
+            warn!(%error, "cannot begin a new segment; going on in the old one");
+        }
     }
 
     /// Writes transactions in one piece and makes them durable, then visible.
@@ -214,7 +229,7 @@ impl Shared {
                 }
                 outcomes.push(Ok(()));
                 let entry = pending.entry(writer.position, time, &mut ends);
-                entry.encode(&mut buffer);
+                entry.encode(writer.marker, &mut buffer);
                 let position = writer.position + buffer.len() as u64;
                 pending.blobs.iter().for_each(|blob| buffer.put_slice(&blob.bytes));
                 written.push((entry, position, pending.blobs));
@@ -241,48 +256,55 @@ impl Shared {
         outcomes
     }
 
-    /// Begins a new segment if wanted, and lets old ones go. What fails here is tried again with the next write.
-    pub(super) fn roll_if(&self, wanted: impl Fn(&Writer) -> bool) {
+    /// Begins a new segment if this one is full, or in any case, and lets old ones go.
+    ///
+    /// # Errors
+    /// [`LogError`]; nothing has changed then, and the next write tries again.
+    pub(super) fn roll(&self, in_any_case: bool) -> Result<(), LogError> {
         let mut writer = self.writer();
-        if writer.dead.is_some() || !wanted(&writer) {
-            return;
+        if writer.dead.is_some() || !(in_any_case || writer.is_full(self.settings.segment_bytes)) {
+            return Ok(());
         }
         let number = writer.segment + 1;
         let (bytes, head) = head(number, &self.table, &self.view());
-        match create(&self.folder, number, &bytes) {
-            Ok(file) => {
-                let file = Arc::new(file);
-                self.view().add_segment(number, head.ends, head.time, Some(Loaded::new(Arc::clone(&file))));
-                *writer = Writer::at(file, number, bytes.len() as u64);
-            }
-            Err(error) => {
-                warn!(%error, segment = number, "cannot begin a new segment; going on in the old one")
-            }
+        let file = draft(&self.folder, number, &bytes).map_err(failed)?;
+        if let Err(error) = name(&self.folder, number) {
+            // It may be found at the next start, and all that went to the old segment from now on would be lost.
+            return Err(writer.die(format!("a new segment cannot be kept: {error}; start again")).get());
         }
-        drop(writer);
+        let file = Arc::new(file);
+        *writer = Writer::at(Arc::clone(&file), &head, bytes.len() as u64, bytes.len() as u64);
+        self.view().add_segment(number, head.ends, head.time, Some(Loaded::new(file)));
         self.clean();
+        Ok(())
     }
 
-    /// Removes the oldest segments while nobody needs them any more.
+    /// Removes the oldest segments while nobody needs them any more; with the writer in hand.
     fn clean(&self) {
         let may_go = |view: &View, number: u32, end: u64, last: Micros| match self.spec_of(number) {
-            None => true,
+            // Whoever opens the log without naming a topic says nothing about what may go of it.
+            None => false,
             Some(TopicSpec { cleanup: Cleanup::Compact, .. }) => true,
             Some(TopicSpec { cleanup: Cleanup::Delete(after), readers, .. }) => {
                 let all_read =
                     readers.iter().all(|reader| view.committed(reader, number).unwrap_or(0) >= end);
-                all_read
-                    && view.time.saturating_sub(last)
-                        > Micros::try_from(after.as_micros()).unwrap_or(Micros::MAX)
+                let after = Micros::try_from(after.as_micros()).unwrap_or(Micros::MAX);
+                all_read && view.time.saturating_sub(last) > after
             }
         };
         loop {
-            let Some(oldest) = self.view().take_oldest(may_go) else { return };
-            let path = segment::path(&self.folder, oldest);
-            match std::fs::remove_file(&path) {
-                Ok(()) => info!(segment = oldest, "an old segment went"),
-                // It is found again at the next start.
-                Err(error) => warn!(path = %path.display(), %error, "cannot remove an old segment"),
+            let Some((number, segment)) = self.view().take_oldest(may_go) else { return };
+            let path = segment::path(&self.folder, number);
+            // One at a time and each durably: a younger one that went before an older would leave a gap.
+            match std::fs::remove_file(&path).and_then(|()| segment::sync_folder(&self.folder)) {
+                Ok(()) => info!(segment = number, "an old segment went"),
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "cannot remove an old segment");
+                    if path.exists() {
+                        self.view().put_back(number, segment);
+                    }
+                    return;
+                }
             }
         }
     }
@@ -297,22 +319,19 @@ impl Fence {
 
 impl Pending {
     /// Gives the records their offsets.
-    fn entry(&mut self, synced: u64, append_time: Micros, ends: &mut Vec<u64>) -> Entry {
+    fn entry(&mut self, synced: u64, append_time: Micros, ends: &mut [u64]) -> Entry {
         let batches = self.blobs.iter().map(|blob| {
-            let number = blob.partition as usize;
-            if ends.len() <= number {
-                ends.resize(number + 1, 0);
-            }
-            let base = ends[number];
-            ends[number] += u64::from(blob.count);
+            // Every partition of the table has its end.
+            let end = &mut ends[blob.partition as usize];
+            let base = *end;
+            *end += u64::from(blob.count);
             Batch {
                 partition: blob.partition,
                 base,
                 count: blob.count,
                 append_time,
-                len: u32::try_from(blob.bytes.len())
-                    .expect("a transaction is bounded by what a stage may hold"),
-                crc: crc32fast::hash(&blob.bytes),
+                len: u32::try_from(blob.bytes.len()).expect("a transaction is at most MAX_TRANSACTION"),
+                crc: blob.crc,
             }
         });
         Entry { synced, head: None, batches: batches.collect(), moves: std::mem::take(&mut self.moves) }
@@ -335,8 +354,14 @@ impl Shareable {
 }
 
 impl Writer {
-    fn at(file: Arc<File>, segment: u64, position: u64) -> Self {
-        Self { file, segment, position, buffer: Vec::new(), dead: None }
+    fn at(file: Arc<File>, head: &Head, head_end: u64, position: u64) -> Self {
+        let (segment, marker) = (head.segment, head.marker);
+        Self { file, segment, marker, head: head_end, position, buffer: Vec::new(), dead: None }
+    }
+
+    /// Whether a new segment should begin. A large head is written again only after as much else.
+    fn is_full(&self, segment_bytes: u64) -> bool {
+        self.position - self.head >= segment_bytes.max(self.head)
     }
 
     /// All or nothing: a write that fails is taken back, a sync that fails ends it.
@@ -375,35 +400,32 @@ pub struct Opened {
 
 /// Opens the journal in `folder`.
 pub fn open(folder: &Path, topics: &[TopicSpec]) -> Result<Opened, LogError> {
-    let mut numbers = segment::list(folder).map_err(failed)?;
-    // A last segment without a head was being made when the process died: nothing was ever written to it.
-    while let Some(&last) = numbers.last()
-        && head_of(folder, last)?.is_none()
-        && !has_content(folder, last)?
-    {
-        std::fs::remove_file(segment::path(folder, last)).map_err(failed)?;
-        numbers.pop();
-    }
+    let numbers = segment::list(folder).map_err(failed)?;
     let Some((&active, sealed)) = numbers.split_last() else {
         return begin(folder, table_of(&[], topics)?);
     };
-    let head = head_of(folder, active)?.ok_or_else(|| damaged(folder, active, 0))?;
-    let table = table_of(&head.topics, topics)?;
-    let grown = table != head.topics;
-    let mut view = View::new(head.ends.clone(), compacted(&table));
-    for &number in sealed {
-        let head = head_of(folder, number)?.ok_or_else(|| damaged(folder, number, 0))?;
-        view.add_segment(number, head.ends, head.time, None);
+    if let Some(gap) = numbers.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
+        return Err(damaged(folder, gap[0] + 1, 0));
     }
     let path = segment::path(folder, active);
     let file = Arc::new(OpenOptions::new().read(true).write(true).open(&path).map_err(failed)?);
+    let head = head_of(folder, active)?;
+    let table = table_of(&head.topics, topics)?;
+    let grown = table != head.topics;
+    let mut view = View::new(ends_of(&table, &head.ends), compacted(&table));
+    for &number in sealed {
+        let head = head_of(folder, number)?;
+        view.add_segment(number, head.ends, head.time, None);
+    }
     view.time = head.time;
-    view.add_segment(active, head.ends, head.time, Some(Loaded::new(Arc::clone(&file))));
+    view.add_segment(active, head.ends.clone(), head.time, Some(Loaded::new(Arc::clone(&file))));
+    let mut head_end = 0;
     let scan = segment::scan(&file, true, |entry, position, content| {
         if entry.head.is_none() {
             view.publish(entry, position);
         } else {
-            view.adopt(entry);
+            view.move_on(entry);
+            head_end = position + entry.blob_len();
         }
         keep(&mut view, entry, content);
     });
@@ -411,20 +433,32 @@ pub fn open(folder: &Path, topics: &[TopicSpec]) -> Result<Opened, LogError> {
     if scan.damaged {
         return Err(damaged(folder, active, scan.good));
     }
-    if file.metadata().map_err(failed)?.len() > scan.good {
+    if !scan.is_complete {
         info!(segment = active, at = scan.good, "cutting off an unfinished write");
-        file.set_len(scan.good).and_then(|()| file.sync_all()).map_err(failed)?;
+        file.set_len(scan.good).map_err(failed)?;
     }
-    Ok(Opened { writer: Writer::at(file, active, scan.good), view, table, grown })
+    // What the process that died had written but not confirmed is read from now on: it has to be durable first.
+    file.sync_all().and_then(|()| segment::sync_folder(folder)).map_err(failed)?;
+    Ok(Opened { writer: Writer::at(file, &head, head_end, scan.good), view, table, grown })
 }
 
 fn begin(folder: &Path, table: Vec<TopicRow>) -> Result<Opened, LogError> {
-    let partitions: u32 = table.iter().map(|row| row.partitions).sum();
-    let mut view = View::new(vec![0; partitions as usize], compacted(&table));
+    let mut view = View::new(ends_of(&table, &[]), compacted(&table));
     let (bytes, head) = head(1, &table, &view);
-    let file = Arc::new(create(folder, 1, &bytes).map_err(failed)?);
-    view.add_segment(1, head.ends, head.time, Some(Loaded::new(Arc::clone(&file))));
-    Ok(Opened { writer: Writer::at(file, 1, bytes.len() as u64), view, table, grown: false })
+    let file = Arc::new(draft(folder, 1, &bytes).map_err(failed)?);
+    name(folder, 1).map_err(failed)?;
+    let end = bytes.len() as u64;
+    let writer = Writer::at(Arc::clone(&file), &head, end, end);
+    view.add_segment(1, head.ends, head.time, Some(Loaded::new(file)));
+    Ok(Opened { writer, view, table, grown: false })
+}
+
+/// The ends of all partitions of the table; those that the journal does not know yet are empty.
+fn ends_of(table: &[TopicRow], known: &[u64]) -> Vec<u64> {
+    let partitions: u32 = table.iter().map(|row| row.partitions).sum();
+    let mut ends = known.to_vec();
+    ends.resize(partitions as usize, 0);
+    ends
 }
 
 /// Takes the records of compacted partitions out of an entry.
@@ -435,46 +469,52 @@ fn keep(view: &mut View, entry: &Entry, content: &[u8]) {
             // The blob's checksum was right, so it holds what was written.
             let records = entry::records(batch, &place, Bytes::copy_from_slice(blob)).unwrap_or_default();
             for record in records {
-                let (key, value) =
-                    (Bytes::copy_from_slice(&record.key), Bytes::copy_from_slice(&record.value));
-                let kept_record =
-                    KeptRecord { key, value, headers: record.headers, append_time: record.append_time };
-                kept.put(record.offset, kept_record);
+                let Record { offset, key, value, headers, append_time, .. } = record;
+                kept.put(offset, KeptRecord::copy_of(&key, &value, &headers, append_time));
             }
         }
     }
 }
 
-fn head_of(folder: &Path, number: u64) -> Result<Option<Head>, LogError> {
+fn head_of(folder: &Path, number: u64) -> Result<Head, LogError> {
     let file = File::open(segment::path(folder, number)).map_err(failed)?;
-    Ok(segment::first(&file).map_err(failed)?.and_then(|entry| entry.head))
-}
-
-/// Whether a segment without a good head had ever been complete.
-fn has_content(folder: &Path, number: u64) -> Result<bool, LogError> {
-    let file = File::open(segment::path(folder, number)).map_err(failed)?;
-    Ok(segment::scan(&file, false, |_, _, _| {}).map_err(failed)?.damaged)
+    let head = segment::head(&file).map_err(failed)?.filter(|head| head.segment == number);
+    head.ok_or_else(|| damaged(folder, number, 0))
 }
 
 /// The table of the journal with the new topics at its end.
 fn table_of(known: &[TopicRow], topics: &[TopicSpec]) -> Result<Vec<TopicRow>, LogError> {
     let mut table = known.to_vec();
     for topic in topics {
-        let compact = topic.cleanup == Cleanup::Compact;
-        match table.iter().find(|row| row.name == topic.name) {
-            None => {
-                table.push(TopicRow { name: Arc::clone(&topic.name), partitions: topic.partitions, compact })
-            }
-            Some(row) if row.partitions == topic.partitions && row.compact == compact => {}
-            Some(row) => {
-                let (name, has, wanted) = (&topic.name, row.partitions, topic.partitions);
-                let why = format!(
-                    "the folder was made with {has} partitions of {name}, and the configuration has {wanted} \
-                     (or another cleanup): use the same, or another folder"
-                );
-                return Err(LogError::Damaged(why));
-            }
+        let TopicSpec { name, partitions, cleanup, .. } = topic;
+        let compact = *cleanup == Cleanup::Compact;
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(refused(format!(
+                "the name of a topic has 1 to {MAX_NAME} bytes, not {}",
+                name.len()
+            )));
         }
+        match table.iter().find(|row| row.name == *name) {
+            None => table.push(TopicRow { name: Arc::clone(name), partitions: *partitions, compact }),
+            Some(row) if row.partitions != *partitions => {
+                let has = row.partitions;
+                return Err(refused(format!(
+                    "the folder was made with {has} partitions of {name}, and {partitions} are wanted: use {has}, \
+                     or another folder"
+                )));
+            }
+            Some(row) if row.compact != compact => {
+                let has = if row.compact { "compacted" } else { "kept for a time" };
+                return Err(refused(format!(
+                    "the folder was made with {name} {has}: keep it so, or use another folder"
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    let all: u64 = table.iter().map(|row| u64::from(row.partitions)).sum();
+    if all > u64::from(MAX_PARTITIONS) {
+        return Err(refused(format!("a log has at most {MAX_PARTITIONS} partitions, not {all}")));
     }
     Ok(table)
 }
@@ -492,14 +532,10 @@ fn compacted(table: &[TopicRow]) -> impl Iterator<Item = u32> {
 fn head(number: u64, table: &[TopicRow], view: &View) -> (Vec<u8>, Head) {
     let head = Head {
         segment: number,
+        marker: RandomState::new().hash_one(number),
         time: now().max(view.time),
         topics: table.to_vec(),
-        ends: {
-            let mut ends = view.ends().to_vec();
-            let partitions: u32 = table.iter().map(|row| row.partitions).sum();
-            ends.resize(partitions as usize, 0);
-            ends
-        },
+        ends: view.ends().to_vec(),
     };
     let mut blobs = Vec::new();
     let mut batches = Vec::new();
@@ -516,18 +552,25 @@ fn head(number: u64, table: &[TopicRow], view: &View) -> (Vec<u8>, Head) {
     }
     let entry = Entry { synced: 0, head: Some(head.clone()), batches, moves: view.moves() };
     let mut bytes = Vec::new();
-    entry.encode(&mut bytes);
+    entry.encode(head.marker, &mut bytes);
     bytes.extend_from_slice(&blobs);
     (bytes, head)
 }
 
-/// Makes a segment that begins with `bytes`; durable when it returns.
-fn create(folder: &Path, number: u64, bytes: &[u8]) -> std::io::Result<File> {
-    let path = segment::path(folder, number);
-    // One of the same name is what an earlier try left: it holds nothing.
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_all()?;
-    segment::sync_folder(folder)?;
+/// Writes a new segment that begins with `bytes`, durably but under another name.
+fn draft(folder: &Path, number: u64, bytes: &[u8]) -> std::io::Result<File> {
+    let path = segment::draft(folder, number);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+    if let Err(error) = file.write_all_at(bytes, 0).and_then(|()| file.sync_all()) {
+        // Where the disk is full it should not fill it; if it stays, the next try or start removes it.
+        let _ = std::fs::remove_file(&path);
+        return Err(error);
+    }
     Ok(file)
+}
+
+/// Gives a drafted segment its name: from now on it is the last of the journal.
+fn name(folder: &Path, number: u64) -> std::io::Result<()> {
+    std::fs::rename(segment::draft(folder, number), segment::path(folder, number))?;
+    segment::sync_folder(folder)
 }
