@@ -113,6 +113,9 @@ fn the_two_forms_of_a_receipt_convert_into_each_other() {
         assert_eq!(again, receipt, "{name}");
         assert_eq!(again.to_cbor(), cbor, "{name}");
         assert_eq!(Receipt::parse(again.to_json().as_bytes()).unwrap(), receipt, "{name}");
+        for anchor in &receipt.anchors {
+            assert_eq!(Anchor::parse(anchor.to_json().as_bytes()).as_ref(), Ok(anchor), "{name}");
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Prove and the receipts that come of it: what does not verify is never told of.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use std::collections::VecDeque;
@@ -219,7 +221,8 @@ fn a_crash_after_any_answer_loses_nothing_and_tells_nothing_twice() {
 
 #[test]
 fn what_the_catalog_changed_is_never_told_of() {
-    let cases: [(&str, fn(&SimCatalog, &str)); 5] = [
+    type Change = fn(&SimCatalog, &str);
+    let cases: [(&str, Change); 5] = [
         ("statements are not those", |catalog, origin| {
             catalog.damage(origin, 0, |batch| batch.statements.swap_remove(0).clear());
         }),
@@ -270,7 +273,8 @@ fn a_proof_that_does_not_hold_is_never_stored() {
         let frame = AnchorFrame::decode(&last.value).unwrap();
         story.sim.world.chains[&frame.chain].spv(&frame.key).unwrap()
     };
-    let cases: [(&str, &dyn Fn(Spv, &Story) -> Spv); 4] = [
+    type Forge<'f> = &'f dyn Fn(Spv, &Story) -> Spv;
+    let cases: [(&str, Forge<'_>); 4] = [
         ("tree.root", &|_, story| other(story)),
         ("does not verify", &|spv, story| Spv { header: other(story).header, ..spv }),
         ("the chain's proof", &|spv, _| Spv { proof: spv.proof.slice(1..), ..spv }),

@@ -4,6 +4,8 @@
 //!
 //! `SEED=41` runs that seed alone; `SEEDS=1000` runs so many.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 mod support;
 
 use support::judge::judge;

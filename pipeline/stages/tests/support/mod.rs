@@ -1,7 +1,6 @@
 //! A world in one thread: a log, a catalog, a chain and shells that fail as a seed says.
 
-// Each test takes from the world what it needs.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test takes from the world what it needs")]
 
 pub mod catalog;
 pub mod chain;

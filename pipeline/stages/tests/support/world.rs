@@ -89,8 +89,8 @@ pub fn deployment() -> Deployment {
 
 pub fn signers(deployment: &Deployment) -> Vec<SignerKey> {
     let signer =
-        |(origin, seed): (&Box<str>, u8)| SignerKey::new(origin, SecretKey::from_seed(&[seed; 32])).unwrap();
-    deployment.origins().iter().zip(100..).map(signer).collect()
+        |(origin, seed): (&str, u8)| SignerKey::new(origin, SecretKey::from_seed(&[seed; 32])).unwrap();
+    deployment.origins().iter().map(AsRef::as_ref).zip(100..).map(signer).collect()
 }
 
 pub fn batch_config() -> batch::Config {
