@@ -43,9 +43,9 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    /// That `part` is wrong, and why.
+    /// That `part` is wrong, and why. What came in may stand in it, but no control character of it.
     pub fn new(part: &'static str, why: impl fmt::Display) -> Self {
-        let mut why = why.to_string();
+        let mut why = why.to_string().replace(char::is_control, "\u{fffd}");
         why.truncate(why.floor_char_boundary(200));
         Self { part, why: why.into() }
     }
@@ -196,7 +196,8 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_is_short_whatever_came_in() {
+    fn a_reason_is_short_and_harmless_whatever_came_in() {
         assert_eq!(Malformed::new("time", "é".repeat(500)).why.len(), 200);
+        assert_eq!(&*Malformed::new("time", "\u{1b}[2J\n").why, "\u{fffd}[2J\u{fffd}");
     }
 }

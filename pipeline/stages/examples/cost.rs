@@ -1,0 +1,118 @@
+//! What an event costs in each stage, on this machine: `cargo run --release -p killick-stages --example cost [EVENTS]`.
+//!
+//! One thread, no log and no chain around the stages: the floor of what they can cost in a pipeline.
+
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends here")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use bytes::Bytes;
+use killick_proof::Algorithm;
+use killick_proof::encoding::base64url;
+use killick_proof::note::SignerKey;
+use killick_proof::signature::SecretKey;
+use killick_proof::statement::Event;
+use killick_stages::deployment::{self, Deployment};
+use killick_stages::devices::Device;
+use killick_stages::ingest::{self, Ingest, Secret, Tenant};
+use killick_stages::record::{Partition, Record};
+use killick_stages::route::{ACCEPTED, UNIQUE};
+use killick_stages::source::{Source, Unsigned};
+use killick_stages::stage::{Part, Stage};
+use killick_stages::{batch, dedup, envelope};
+
+const NOW: i64 = 1_767_225_600_000_000;
+/// Records that are stepped before a commit.
+const CHUNK: usize = 1_000;
+
+fn main() {
+    let events = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(100_000);
+    let deployment = deployment::Config { logs: 1, ..deployment::Config::default() };
+    let deployment = Deployment::new(&deployment).unwrap();
+    let key = SecretKey::from_seed(&[1; 32]);
+
+    for is_signed in [false, true] {
+        let inputs: Vec<Record> = (0..events).map(|id| event(&key, id, is_signed)).collect();
+        let mut ingest = Ingest::new(&deployment, &config(&key)).unwrap();
+        let name = if is_signed { "ingest, signed" } else { "ingest, unsigned" };
+        let accepted = measure(name, &mut ingest, &inputs, events);
+        if is_signed {
+            continue;
+        }
+        let mut dedup = dedup::Dedup::new(&deployment, &dedup::Config::default()).unwrap();
+        let unique = measure("dedup", &mut dedup, &records(&accepted, ACCEPTED), events);
+        println!("{:>24} {:>10} keys", "", dedup.keys());
+        let signer = SignerKey::new(deployment.origin(0).unwrap(), key.clone()).unwrap();
+        let mut batch = batch::Batch::new(&deployment, &batch::Config::default(), vec![signer]).unwrap();
+        let batches = measure("batch", &mut batch, &records(&unique, UNIQUE), events);
+        let count =
+            batches.outputs.iter().filter(|output| output.partition.topic.as_str() == "batches").count();
+        println!("{:>24} {count:>10} batches", "");
+    }
+}
+
+fn measure(name: &str, stage: &mut dyn Stage, inputs: &[Record], events: usize) -> Part {
+    let mut all = Part::default();
+    if let Some(first) = inputs.first() {
+        stage.assign(&first.partition, first.offset);
+    }
+    let begun = Instant::now();
+    for chunk in inputs.chunks(CHUNK) {
+        for record in chunk {
+            stage.step(record, &mut all).unwrap();
+        }
+        stage.seal(&chunk[0].partition, &mut all).unwrap();
+    }
+    let took = begun.elapsed();
+    println!("{name:>24} {:>10.0} ns an event", took.as_nanos() as f64 / events as f64);
+    black_box(all)
+}
+
+fn records(part: &Part, topic: &str) -> Vec<Record> {
+    let outputs = part.outputs.iter().filter(|output| output.partition.topic.as_str() == topic);
+    let record = |(output, offset): (&killick_stages::record::Output, u64)| Record {
+        partition: output.partition.clone(),
+        offset,
+        append_time: NOW + offset as i64 * 10_000,
+        key: Bytes::new(),
+        value: output.value.clone(),
+        headers: Vec::new(),
+    };
+    outputs.zip(0..).map(record).collect()
+}
+
+fn config(key: &SecretKey) -> ingest::Config {
+    let device = Device {
+        tenant: "acme".into(),
+        source: "pump-1".into(),
+        key: base64url(key.public().as_bytes()),
+        from: None,
+        until: None,
+    };
+    let tenant = Tenant { secret: Secret::new("a secret of some length") };
+    ingest::Config {
+        sources: vec![Source { unsigned: Unsigned::Accept, ..Source::new("events") }],
+        devices: vec![device],
+        tenants: [("acme".to_owned(), tenant)].into(),
+    }
+}
+
+fn event(key: &SecretKey, id: usize, is_signed: bool) -> Record {
+    let (id, payload) = (id.to_string(), [id as u8; 200]);
+    let digest = Algorithm::Sha256.digest(&payload);
+    let (tenant, source, kind) = ("acme", "pump-1", "com.example.reading.v1");
+    let event = Event { tenant, source, id: &id, time: NOW, kind, digest };
+    let signature = key.sign(&event.signing_bytes().unwrap());
+    let public = key.public();
+    let signed = is_signed.then_some((public.as_bytes(), &signature));
+    let envelope = envelope::Event { tenant, source, id: &id, time: NOW, kind, payload: &payload, signed };
+    Record {
+        partition: Partition::new("events", 0),
+        offset: id.parse().unwrap(),
+        append_time: NOW,
+        key: Bytes::new(),
+        value: envelope.encode(),
+        headers: Vec::new(),
+    }
+}
