@@ -5,6 +5,7 @@
 //! which count their events cost little. Puts that wait at the same time share one durable write.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -15,7 +16,10 @@ use killick_proof::log::{Log, NodeId};
 use killick_proof::note::Note;
 use killick_proof::statement::Statement;
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    WriteTransaction,
+};
 use sha2::{Digest, Sha256};
 
 use crate::folder::Folder;
@@ -75,9 +79,21 @@ impl EmbeddedCatalog {
     /// # Errors
     /// [`CatalogError::Damaged`] if the file is not what it should be; [`CatalogError::Failed`].
     pub fn open(folder: &Arc<Folder>) -> Result<Self, CatalogError> {
-        let database = Self::database(&folder.path().join("catalog.redb"))?;
+        let path = folder.path().join("catalog.redb");
+        if !path.exists() {
+            // The store cannot open a file that it was still making when the process died: the file gets its name
+            // when it is complete.
+            let draft = folder.path().join("catalog.new");
+            match std::fs::remove_file(&draft) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => drop(Self::database(&draft)?),
+            }
+            std::fs::rename(&draft, &path).map_err(failed)?;
+        }
+        // Also where an earlier process gave the name and died before it was durable.
+        File::open(folder.path()).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(Self(Arc::new(Shared {
-            database,
+            database: Self::database(&path)?,
             queue: Mutex::default(),
             done: Condvar::new(),
             _folder: Arc::clone(folder),
@@ -85,13 +101,17 @@ impl EmbeddedCatalog {
     }
 
     fn database(path: &Path) -> Result<Database, CatalogError> {
-        let database =
-            Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
-                redb::DatabaseError::Storage(redb::StorageError::Corrupted(why)) => {
-                    CatalogError::Damaged(format!("{}: {why}", path.display()))
-                }
-                error => failed(error),
-            })?;
+        let corrupted = |why: &dyn std::fmt::Display| damaged(&format!("{}: {why}", path.display()));
+        let opened = Database::builder().set_cache_size(CACHE).create(path);
+        let database = opened.map_err(|error| match error {
+            DatabaseError::Storage(StorageError::Corrupted(why)) => corrupted(&why),
+            DatabaseError::Storage(StorageError::Io(why))
+                if why.kind() == std::io::ErrorKind::InvalidData =>
+            {
+                corrupted(&why)
+            }
+            error => failed(error),
+        })?;
         // Reading wants every table to be there.
         let write = database.begin_write().map_err(failed)?;
         for table in [BATCHES, LOGS, NODES, ANCHORS, EVENTS, DAYS] {

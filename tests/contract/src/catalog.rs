@@ -33,6 +33,7 @@ pub fn suite<S: Subject>(mut fresh: impl FnMut() -> S) {
     an_anchor_serves_the_batches_below_its_size(&mut fresh());
     a_day_is_listed_in_pages(&mut fresh());
     many_may_put_and_read_at_once(&mut fresh());
+    many_may_put_the_same_at_once(&mut fresh());
 }
 
 fn what_was_put_is_found_also_after_opening_anew<S: Subject>(subject: &mut S) {
@@ -104,18 +105,12 @@ fn the_hashes_of_a_log_are_those_of_its_tree<S: Subject>(subject: &mut S) {
 fn an_anchor_serves_the_batches_below_its_size<S: Subject>(subject: &mut S) {
     let catalog = subject.open();
     let mut made = Maker::new(A);
-    let mut checkpoints = Vec::new();
-    for _ in 0..6 {
-        let batch = made.batch(0, &["t"], 1);
-        checkpoints.push(batch.checkpoint.clone());
-        catalog.put_batch(&batch).expect("a batch is put");
+    let batches: Vec<_> = (0..6).map(|_| made.batch(0, &["t"], 1)).collect();
+    for batch in &batches {
+        catalog.put_batch(batch).expect("a batch is put");
     }
-    let anchor = |size: u64, text: &str| AnchorRecord {
-        origin: A.into(),
-        size,
-        checkpoint: checkpoints[usize::try_from(size).expect("a small size") - 1].clone(),
-        anchor: Bytes::from(format!("{{\"type\":\"{text}\"}}")),
-    };
+    let anchor =
+        |size: usize, text: &str| made.anchor(&batches[size - 1], &format!("{{\"type\":\"{text}\"}}"));
     let (five, two, two_more) = (anchor(5, "five"), anchor(2, "two"), anchor(2, "another"));
     for anchor in [&five, &two, &two_more, &two, &five] {
         catalog.put_anchor(anchor).expect("an anchor is put");
@@ -182,8 +177,31 @@ fn many_may_put_and_read_at_once<S: Subject>(subject: &mut S) {
     });
 }
 
-/// Makes batches of a log one after the other.
-struct Maker {
+fn many_may_put_the_same_at_once<S: Subject>(subject: &mut S) {
+    let catalog = subject.open();
+    let mut made = Maker::new(A);
+    for number in 0..10 {
+        let batch = made.batch(0, &["t"], 3);
+        let anchor = made.anchor(&batch, "{}");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    catalog.put_batch(&batch).expect("a batch is put, whoever was first");
+                    catalog.put_anchor(&anchor).expect("an anchor is put, whoever was first");
+                });
+            }
+        });
+        assert_eq!(catalog.log_size(A).expect("a size"), number + 1);
+        assert_eq!(catalog.anchors_of(A, number).expect("a look"), [anchor]);
+        for (index, (tenant, source, id)) in (0..).zip(names(&batch)) {
+            let place = Place { origin: A.into(), number, index };
+            assert_eq!(catalog.find(&tenant, &source, &id).expect("a look"), [place]);
+        }
+    }
+}
+
+/// Makes the batches of a log one after the other; the same calls make the same batches.
+pub struct Maker {
     origin: String,
     log: Log,
     signer: SignerKey,
@@ -191,13 +209,20 @@ struct Maker {
 }
 
 impl Maker {
-    fn new(origin: &str) -> Self {
+    /// A maker at the beginning of the log.
+    ///
+    /// # Panics
+    /// The text is no origin.
+    pub fn new(origin: &str) -> Self {
         let signer = SignerKey::new(origin, SecretKey::from_seed(&[9; 32])).expect("an origin is a name");
         Self { origin: origin.to_owned(), log: Log::new(Algorithm::Sha256), signer, next_offset: 0 }
     }
 
-    /// A batch of `leaves` events at a time, of these tenants in turn.
-    fn batch(&mut self, time: i64, tenants: &[&str], leaves: u64) -> BatchRecord {
+    /// The next batch: `leaves` events of this time, of these tenants in turn.
+    ///
+    /// # Panics
+    /// There is no tenant or no event.
+    pub fn batch(&mut self, time: i64, tenants: &[&str], leaves: u64) -> BatchRecord {
         let number = self.log.size();
         let statement = |index: u64| {
             let id = format!("{number}-{index}");
@@ -235,4 +260,24 @@ impl Maker {
             checkpoint: checkpoint.sign(&self.signer).expect("a checkpoint").into(),
         }
     }
+
+    /// An anchor of the log as it was after a batch.
+    pub fn anchor(&self, batch: &BatchRecord, anchor: &str) -> AnchorRecord {
+        let header = BatchHeader::decode(&batch.header).expect("a header of ours");
+        AnchorRecord {
+            origin: self.origin.as_str().into(),
+            size: header.number + 1,
+            checkpoint: batch.checkpoint.clone(),
+            anchor: Bytes::copy_from_slice(anchor.as_bytes()),
+        }
+    }
+}
+
+/// Tenant, source and id of each event of a batch.
+pub fn names(batch: &BatchRecord) -> Vec<(String, String, String)> {
+    let name = |statement: &Bytes| {
+        let event = Statement::decode(statement).expect("a statement of ours").event;
+        (event.tenant.to_owned(), event.source.to_owned(), event.id.to_owned())
+    };
+    batch.statements.iter().map(name).collect()
 }
