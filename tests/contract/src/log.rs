@@ -9,6 +9,9 @@ use killick_stages::ports::{Log, LogError, Polled, Producer};
 use killick_stages::record::{Header, Output, Partition, Record};
 use killick_stages::stage::Part;
 
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+
 /// What is tested.
 pub trait Subject {
     /// A worker's hold.
@@ -40,12 +43,15 @@ pub fn suite<S: Subject>(mut fresh: impl FnMut() -> S) {
     records_come_in_order_each_once_with_every_byte(&mut fresh());
     a_group_goes_on_where_it_committed_also_after_a_crash(&mut fresh());
     outputs_and_offsets_are_one(&mut fresh());
+    a_reader_sees_a_transaction_wholly_or_not_at_all(&mut fresh());
     a_worker_that_lost_a_partition_writes_nothing_for_it(&mut fresh());
+    who_lost_one_partition_goes_on_with_the_others(&mut fresh());
     a_tick_is_a_record_that_carries_only_time(&mut fresh());
     replay_gives_what_is_kept(&mut fresh());
     a_compacted_topic_keeps_the_newest_of_each_key(&mut fresh());
     a_paused_worker_gets_nothing_until_it_goes_on(&mut fresh());
     what_is_too_large_is_refused_and_leaves_nothing(&mut fresh());
+    a_partition_that_is_not_there_is_named_and_nothing_is_written(&mut fresh());
     many_producers_at_once_keep_each_ones_order(&mut fresh());
 }
 
@@ -102,7 +108,10 @@ fn a_group_goes_on_where_it_committed_also_after_a_crash<S: Subject>(subject: &m
     subject.crash();
     let mut worker = subject.worker("resume", inputs);
     assert_eq!(values(&take(&mut worker, 4, subject.patience())), [6, 7, 8, 9]);
-    assert_eq!(nothing_more(&mut worker), []);
+    only_a_last_one(subject, &mut worker, &input);
+    drop(worker);
+    // It goes on exactly where it said.
+    assert_eq!(assigned(&mut subject.worker("resume", inputs), inputs, subject.patience()), [through]);
 }
 
 fn outputs_and_offsets_are_one<S: Subject>(subject: &mut S) {
@@ -128,8 +137,42 @@ fn outputs_and_offsets_are_one<S: Subject>(subject: &mut S) {
         let moved: Vec<_> = moved.iter().filter(|record| record.partition == *to).cloned().collect();
         assert_eq!(values(&moved), [0, 1, 2, 3, 4, 5]);
     }
-    let mut worker = subject.worker("move", &[input, other]);
-    assert_eq!(nothing_more(&mut worker), [], "the inputs are done");
+    let mut worker = subject.worker("move", &[input.clone(), other.clone()]);
+    for input in [&input, &other] {
+        only_a_last_one(subject, &mut worker, input);
+    }
+}
+
+fn a_reader_sees_a_transaction_wholly_or_not_at_all<S: Subject>(subject: &mut S) {
+    const ROUNDS: u64 = 30;
+    let (from, to) = (subject.topic("wholly-from", false), subject.topic("wholly-to", false));
+    let input = Partition::new(&*from, 0);
+    let outputs = [Partition::new(&*to, 0), Partition::new(&*to, 1)];
+    let inputs = std::slice::from_ref(&input);
+    let mut worker = subject.worker("wholly", inputs);
+    assigned(&mut worker, inputs, subject.patience());
+    let mut reader = subject.worker("reader", &outputs);
+    let patience = subject.patience();
+    std::thread::scope(|scope| {
+        // Each transaction has its number ten times for one output, and once for the other.
+        scope.spawn(move || {
+            for round in 0..ROUNDS {
+                let mut written = vec![numbered(&outputs[1], round..round + 1)];
+                written.extend((0..10).map(|_| numbered(&outputs[0], round..round + 1)));
+                commit(&mut worker, &input, written.concat(), None);
+            }
+        });
+        let deadline = Instant::now() + patience;
+        let mut seen = [Vec::new(), Vec::new()];
+        while seen[0].len() as u64 != 10 * ROUNDS || seen[1].len() as u64 != ROUNDS {
+            assert!(Instant::now() < deadline, "a part is missing: {seen:?}");
+            for event in reader.poll(Duration::from_millis(20)).expect("a worker may poll") {
+                let Polled::Record(record) = event else { continue };
+                seen[record.partition.number as usize].push(values(&[record])[0]);
+            }
+        }
+        assert!(seen.iter().all(|values| values.is_sorted()), "{seen:?}");
+    });
 }
 
 fn a_worker_that_lost_a_partition_writes_nothing_for_it<S: Subject>(subject: &mut S) {
@@ -156,23 +199,53 @@ fn a_worker_that_lost_a_partition_writes_nothing_for_it<S: Subject>(subject: &mu
         }
         assert!(Instant::now() < deadline, "the old worker is told that it lost the partition");
     }
+    let ticked = old.tick(&input);
+    assert!(matches!(&ticked, Err(LogError::Lost(lost)) if *lost == input), "{ticked:?}");
+    new.commit(&[(input.clone(), part)]).expect("the new worker commits");
     let mut reader = subject.worker("reader", std::slice::from_ref(&output));
-    assert_eq!(nothing_more(&mut reader), [], "the refused transaction wrote nothing");
-    new.commit(&[(input, part)]).expect("the new worker commits");
     assert_eq!(values(&take(&mut reader, 1, subject.patience())), [0]);
+    only_a_last_one(subject, &mut reader, &output);
+    only_a_last_one(subject, &mut new, &input);
+}
+
+fn who_lost_one_partition_goes_on_with_the_others<S: Subject>(subject: &mut S) {
+    let (from, to) = (subject.topic("one-lost", false), subject.topic("one-written", false));
+    let inputs = [Partition::new(&*from, 0), Partition::new(&*from, 1)];
+    let output = Partition::new(&*to, 0);
+    for input in &inputs {
+        subject.producer().produce(&numbered(input, 0..1)).expect("records are taken");
+    }
+    let mut old = subject.worker("half", &inputs);
+    let records = take(&mut old, 2, subject.patience());
+    let through = |input: &Partition| {
+        let record = records.iter().find(|record| record.partition == *input).expect("it came");
+        Some(record.offset + 1)
+    };
+    let mut new = subject.worker("half", &inputs[..1]);
+    take(&mut new, 1, subject.patience());
+    let lost = (inputs[0].clone(), Part { outputs: numbered(&output, 0..1), through: through(&inputs[0]) });
+    let ours = (inputs[1].clone(), Part { outputs: numbered(&output, 1..2), through: through(&inputs[1]) });
+    let refused = old.commit(&[ours.clone(), lost.clone()]);
+    assert!(matches!(&refused, Err(LogError::Lost(lost)) if *lost == inputs[0]), "{refused:?}");
+    old.commit(&[ours]).expect("the rest is committed again");
+    new.commit(&[lost]).expect("the new worker commits");
+    let mut reader = subject.worker("reader", std::slice::from_ref(&output));
+    assert_eq!(values(&take(&mut reader, 2, subject.patience())), [1, 0]);
+    only_a_last_one(subject, &mut reader, &output);
 }
 
 fn a_tick_is_a_record_that_carries_only_time<S: Subject>(subject: &mut S) {
     let topic = subject.topic("ticks", false);
     let input = Partition::new(&*topic, 1);
-    let mut worker = subject.worker("ticks", std::slice::from_ref(&input));
-    assert_eq!(nothing_more(&mut worker), []);
+    let inputs = std::slice::from_ref(&input);
+    let mut worker = subject.worker("ticks", inputs);
+    assigned(&mut worker, inputs, subject.patience());
     let before = worker.now();
     worker.tick(&input).expect("a tick is written");
     subject.producer().produce(&numbered(&input, 5..6)).expect("records are taken");
     let records = take(&mut worker, 2, subject.patience());
     assert!(records[0].is_tick() && !records[1].is_tick(), "{records:?}");
-    // A clock may be coarse: a second is enough to tell time from none.
+    // Clocks may differ: a minute is enough to tell time from none.
     assert!(
         (records[0].append_time - before).abs() < 60_000_000,
         "{} after {before}",
@@ -185,19 +258,16 @@ fn replay_gives_what_is_kept<S: Subject>(subject: &mut S) {
     let (input, state) = (Partition::new(&*topic, 0), Partition::new(&*topic, 1));
     let producer = subject.producer();
     producer.produce(&numbered(&state, 0..300)).expect("records are taken");
-    let mut worker = subject.worker("replay", std::slice::from_ref(&input));
+    let inputs = std::slice::from_ref(&input);
+    let mut worker = subject.worker("replay", inputs);
+    assigned(&mut worker, inputs, subject.patience());
     assert_eq!(values(&replay(&mut worker, &state, None)), (0..300).collect::<Vec<_>>());
     std::thread::sleep(Duration::from_millis(20));
     let since = worker.now();
     std::thread::sleep(Duration::from_millis(20));
     producer.produce(&numbered(&state, 300..310)).expect("records are taken");
     assert_eq!(values(&replay(&mut worker, &state, Some(since))), (300..310).collect::<Vec<_>>());
-    assert_eq!(replay(&mut worker, &state, Some(worker_end(since))), []);
-}
-
-/// A day after everything.
-fn worker_end(since: i64) -> i64 {
-    since + 86_400_000_000
+    assert_eq!(replay(&mut worker, &state, Some(since + DAY)), []);
 }
 
 fn a_compacted_topic_keeps_the_newest_of_each_key<S: Subject>(subject: &mut S) {
@@ -212,27 +282,36 @@ fn a_compacted_topic_keeps_the_newest_of_each_key<S: Subject>(subject: &mut S) {
         }
     }
     producer.produce(&[Output::new(state.clone(), "b", "")]).expect("records are taken");
+    drop(producer);
+    let mut before = None;
     for crashed in [false, true] {
         if crashed {
             subject.crash();
         }
-        let mut worker = subject.worker("compacted", std::slice::from_ref(&input));
+        let inputs = std::slice::from_ref(&input);
+        let mut worker = subject.worker("compacted", inputs);
+        assigned(&mut worker, inputs, subject.patience());
         // More may still stand than has to: what counts is the last of each key.
         let mut last = BTreeMap::new();
-        for record in replay(&mut worker, &state, None) {
-            last.insert(record.key, record.value);
+        let records = replay(&mut worker, &state, None);
+        assert!(records.is_sorted_by(|a, b| a.offset < b.offset), "offsets ascend: {records:?}");
+        for record in records {
+            last.insert(record.key.clone(), record);
         }
-        last.retain(|_, value| !value.is_empty());
-        let wanted = [("a".into(), Bytes::from("49")), ("c".into(), Bytes::from("49"))];
-        assert_eq!(last.into_iter().collect::<Vec<_>>(), wanted, "after a crash: {crashed}");
+        last.retain(|_, record| !record.value.is_empty());
+        let found: Vec<_> = last.values().map(|record| (&record.key[..], &record.value[..])).collect();
+        assert_eq!(found, [(&b"a"[..], &b"49"[..]), (b"c", b"49")], "after a crash: {crashed}");
+        let offsets: Vec<_> = last.values().map(|record| (record.offset, record.append_time)).collect();
+        assert_eq!(*before.get_or_insert(offsets.clone()), offsets, "a record stays what it was");
     }
 }
 
 fn a_paused_worker_gets_nothing_until_it_goes_on<S: Subject>(subject: &mut S) {
     let topic = subject.topic("paused", false);
     let input = Partition::new(&*topic, 0);
-    let mut worker = subject.worker("paused", std::slice::from_ref(&input));
-    assert_eq!(nothing_more(&mut worker), []);
+    let inputs = std::slice::from_ref(&input);
+    let mut worker = subject.worker("paused", inputs);
+    assigned(&mut worker, inputs, subject.patience());
     worker.pause(true);
     subject.producer().produce(&numbered(&input, 0..3)).expect("records are taken");
     assert_eq!(nothing_more(&mut worker), []);
@@ -243,16 +322,40 @@ fn a_paused_worker_gets_nothing_until_it_goes_on<S: Subject>(subject: &mut S) {
 fn what_is_too_large_is_refused_and_leaves_nothing<S: Subject>(subject: &mut S) {
     let topic = subject.topic("large", false);
     let (input, output) = (Partition::new(&*topic, 0), Partition::new(&*topic, 1));
-    let mut worker = subject.worker("large", std::slice::from_ref(&input));
-    assert_eq!(nothing_more(&mut worker), []);
+    let inputs = std::slice::from_ref(&input);
+    let mut worker = subject.worker("large", inputs);
+    assigned(&mut worker, inputs, subject.patience());
     let mut outputs = numbered(&output, 0..1);
     outputs.push(Output::new(output.clone(), "", vec![1; subject.too_large()]));
-    let refused = worker.commit(&[(input, Part { outputs, through: None })]);
+    subject.producer().produce(&numbered(&input, 0..1)).expect("records are taken");
+    let read = take(&mut worker, 1, subject.patience());
+    let part = Part { outputs, through: Some(read[0].offset + 1) };
+    let refused = worker.commit(&[(input.clone(), part)]);
     assert!(
         matches!(&refused, Err(LogError::TooLarge { partition, .. }) if *partition == output),
         "{refused:?}"
     );
-    assert_eq!(nothing_more(&mut subject.worker("reader", std::slice::from_ref(&output))), []);
+    let mut reader = subject.worker("reader", std::slice::from_ref(&output));
+    only_a_last_one(subject, &mut reader, &output);
+    // The worker goes on, and what was refused moved nothing.
+    commit(&mut worker, &input, numbered(&output, 7..8), None);
+    assert_eq!(values(&take(&mut reader, 1, subject.patience())), [7]);
+    drop(worker);
+    assert_eq!(values(&take(&mut subject.worker("large", inputs), 1, subject.patience())), [0]);
+}
+
+fn a_partition_that_is_not_there_is_named_and_nothing_is_written<S: Subject>(subject: &mut S) {
+    let topic = subject.topic("unknown", false);
+    let (input, output, wrong) =
+        (Partition::new(&*topic, 0), Partition::new(&*topic, 1), Partition::new(&*topic, 1_000));
+    let inputs = std::slice::from_ref(&input);
+    let mut worker = subject.worker("unknown", inputs);
+    assigned(&mut worker, inputs, subject.patience());
+    let outputs = [numbered(&output, 0..1), numbered(&wrong, 0..1)].concat();
+    let refused = worker.commit(&[(input.clone(), Part { outputs, through: None })]);
+    assert!(matches!(&refused, Err(LogError::Unknown(partition)) if *partition == wrong), "{refused:?}");
+    let mut reader = subject.worker("reader", std::slice::from_ref(&output));
+    only_a_last_one(subject, &mut reader, &output);
 }
 
 fn many_producers_at_once_keep_each_ones_order<S: Subject>(subject: &mut S) {
@@ -310,7 +413,31 @@ fn take(worker: &mut impl Log, count: usize, patience: Duration) -> Vec<Record> 
     records
 }
 
-/// What still comes in a while in which nothing should.
+/// Polls until these partitions are assigned and returns where each goes on. Nothing but assignments may come before.
+fn assigned(worker: &mut impl Log, inputs: &[Partition], patience: Duration) -> Vec<u64> {
+    let deadline = Instant::now() + patience;
+    let mut found = BTreeMap::new();
+    // Paused, so that an assignment and the first records do not come together.
+    worker.pause(true);
+    while found.len() < inputs.len() {
+        assert!(Instant::now() < deadline, "{inputs:?} awaited, got {found:?}");
+        for event in worker.poll(Duration::from_millis(50)).expect("a worker may poll") {
+            let Polled::Assigned(partition, next) = event else { panic!("a paused worker got {event:?}") };
+            assert_eq!(found.insert(partition, next), None, "assigned twice");
+        }
+    }
+    worker.pause(false);
+    inputs.iter().map(|input| found[input]).collect()
+}
+
+/// Appends a last record to a partition and wants it to be what the worker gets next: nothing else was to come.
+fn only_a_last_one(subject: &impl Subject, worker: &mut impl Log, partition: &Partition) {
+    const LAST: u64 = 999_999_999;
+    subject.producer().produce(&numbered(partition, LAST..LAST + 1)).expect("records are taken");
+    assert_eq!(values(&take(worker, 1, subject.patience())), [LAST], "nothing was to come of {partition}");
+}
+
+/// What comes in a while in which nothing should: for a worker that has its partitions.
 fn nothing_more(worker: &mut impl Log) -> Vec<Record> {
     let mut records = Vec::new();
     for _ in 0..10 {
