@@ -8,6 +8,7 @@ use killick_stages::ports::BatchRecord;
 use killick_stages::record::{Output, Partition};
 use killick_stages::route;
 use killick_stages::stage::Part;
+use serde::Serialize;
 
 /// Since this process began.
 #[derive(Debug, Default)]
@@ -16,8 +17,6 @@ pub struct Counters {
     pub events: AtomicU64,
     /// Records that ingest rejected, and input that could not even be given to the log.
     pub rejected: AtomicU64,
-    /// Events that dedup let through.
-    pub unique: AtomicU64,
     /// Copies.
     pub duplicates: AtomicU64,
     /// Copies that differ.
@@ -30,7 +29,40 @@ pub struct Counters {
     pub proven: AtomicU64,
 }
 
+/// What was counted so far, as summaries print it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// See [`Counters`].
+    pub events: u64,
+    /// See [`Counters`].
+    pub duplicates: u64,
+    /// See [`Counters`].
+    pub conflicts: u64,
+    /// See [`Counters`].
+    pub rejected: u64,
+    /// See [`Counters`].
+    pub proven: u64,
+    /// See [`Counters`].
+    pub batches: u64,
+    /// See [`Counters`].
+    pub anchors: u64,
+}
+
 impl Counters {
+    /// What was counted so far.
+    pub fn counts(&self) -> Counts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            events: count(&self.events),
+            duplicates: count(&self.duplicates),
+            conflicts: count(&self.conflicts),
+            rejected: count(&self.rejected),
+            proven: count(&self.proven),
+            batches: count(&self.batches),
+            anchors: count(&self.anchors),
+        }
+    }
+
     /// Takes in what `stage` committed.
     pub fn committed(&self, stage: &str, parts: &[(Partition, Part)]) {
         for output in parts.iter().flat_map(|(_, part)| &part.outputs) {
@@ -46,7 +78,6 @@ impl Counters {
         match output.partition.topic.as_str() {
             route::UNIQUE => {
                 if let Ok(frame) = UniqueFrame::decode(&output.value) {
-                    add(&self.unique, frame.statements.len());
                     add(&self.duplicates, frame.duplicates.len());
                     add(&self.conflicts, frame.conflicts.len());
                 }

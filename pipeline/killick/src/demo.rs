@@ -5,7 +5,6 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +22,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::cli::{Outcome, Output};
+use crate::counters::Counts;
 
 use crate::feed::{self, Feed};
 use crate::input::machine::Machine;
@@ -97,15 +97,8 @@ fn rate(text: &str) -> Result<f64, String> {
 /// What a demo did.
 #[derive(Debug, Serialize)]
 struct Summary {
-    /// Events given to the pipeline, copies among them.
-    events: u64,
-    duplicates: u64,
-    conflicts: u64,
-    rejected: u64,
-    /// Events that got a receipt in this run.
-    proven: u64,
-    batches: u64,
-    anchors: u64,
+    #[serde(flatten)]
+    counts: Counts,
     /// Receipts in the folder, those of earlier runs too.
     receipts: u64,
     verified: u64,
@@ -137,11 +130,9 @@ impl From<Quantiles> for Milliseconds {
 impl Summary {
     /// Whether every event has its one end, and every receipt is good.
     fn promise_holds(&self) -> bool {
-        let ended = self.proven + self.duplicates + self.conflicts + self.rejected;
-        self.failed == 0
-            && self.verified == self.receipts
-            && self.events == ended
-            && self.receipts >= self.proven
+        let Counts { events, proven, duplicates, conflicts, rejected, .. } = self.counts;
+        let ended = proven + duplicates + conflicts + rejected;
+        self.failed == 0 && self.verified == self.receipts && events == ended && self.receipts >= proven
     }
 }
 
@@ -193,24 +184,16 @@ fn demo(args: &DemoArgs) -> Result<Summary> {
     let exported = export_all(&site.catalog, &folder.join("receipts"), &mut |done| watch.note(done))?;
     let (verified, failed, receipt_bytes) = verify_all(&folder, &trust)?;
     write_duplicates(&site, &folder)?;
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let counters = &site.counters;
+    let counts = site.counters.counts();
     let (to_checkpoint, to_proof) = latencies.quantiles();
-    let events = count(&counters.events);
     Ok(Summary {
-        events,
-        duplicates: count(&counters.duplicates),
-        conflicts: count(&counters.conflicts),
-        rejected: count(&counters.rejected),
-        proven: count(&counters.proven),
-        batches: count(&counters.batches),
-        anchors: count(&counters.anchors),
+        counts,
         receipts: exported.receipts,
         verified,
         failed: failed + exported.waiting + exported.doubled,
         seconds: begun.elapsed().as_secs_f64(),
         pipeline_seconds,
-        cpu_us_per_event: if events == 0 { 0.0 } else { cpu * 1e6 / events as f64 },
+        cpu_us_per_event: cpu * 1e6 / counts.events.max(1) as f64,
         receipt_bytes: receipt_bytes.checked_div(exported.receipts).unwrap_or(0),
         to_checkpoint_ms: to_checkpoint.map(Into::into),
         to_proof_ms: to_proof.map(Into::into),
@@ -462,7 +445,7 @@ fn tell(args: &DemoArgs, summary: &Summary) -> Result<()> {
 }
 
 fn tell_people(out: &mut impl Write, summary: &Summary) -> std::io::Result<()> {
-    let Summary { events, duplicates, conflicts, rejected, proven, .. } = summary;
+    let Counts { events, duplicates, conflicts, rejected, proven, batches, anchors } = summary.counts;
     let bold = |text: &str| match std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         true => format!("\u{1b}[1m{text}\u{1b}[0m"),
         false => text.to_owned(),
@@ -477,7 +460,7 @@ fn tell_people(out: &mut impl Write, summary: &Summary) -> std::io::Result<()> {
         out,
         "events {events} = {proven} proven + {duplicates} duplicates + {conflicts} conflicts + {rejected} rejected"
     )?;
-    writeln!(out, "batches {}, anchors {}", summary.batches, summary.anchors)?;
+    writeln!(out, "batches {batches}, anchors {anchors}")?;
     let times = |name: &str, times: &Option<Milliseconds>| match times {
         Some(ms) => format!("{name} p50 {:.0} ms, p95 {:.0} ms, p99 {:.0} ms", ms.p50, ms.p95, ms.p99),
         None => format!("{name}: no event"),

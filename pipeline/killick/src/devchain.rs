@@ -71,3 +71,62 @@ fn mined_at(network: &Network, chain: chainweb::ChainId, key: &Hash) -> Result<O
     let success = result["result"]["status"] == "success";
     Ok(Some(Mined { key: key.to_string().into(), height, block: block.to_string().into(), success }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chainweb::devnet::{Account, Config};
+    use chainweb::pact::{Capability, Exec, command_hash};
+    use killick_contract::chain;
+    use killick_proof::signature::SecretKey;
+
+    use super::*;
+
+    struct Subject {
+        chain: DevChain,
+        key: SecretKey,
+    }
+
+    impl chain::Subject for Subject {
+        fn chain(&self) -> &dyn Chain {
+            &self.chain
+        }
+
+        fn id(&self) -> ChainId {
+            3
+        }
+
+        fn command(&self, text: &str) -> (Box<str>, Vec<u8>) {
+            let public = hex::encode(self.key.public().as_bytes());
+            let exec = Exec {
+                network: self.chain.network(),
+                code: "(read-msg \"killick\")",
+                data: &serde_json::json!({ "killick": text }).to_string(),
+                signers: &[(&public, &[Capability::GAS])],
+                chain: chainweb::ChainId(3),
+                sender: &format!("k:{public}"),
+                gas_limit: 400,
+                gas_price: "1e-8",
+                ttl: 600,
+                creation_time: crate::input::time::now() / 1_000_000,
+                nonce: text,
+            };
+            let cmd = exec.to_cmd().unwrap();
+            let hash = command_hash(&cmd);
+            let command = Command { hash, sigs: vec![Some(hex::encode(self.key.sign(&hash.0)))], cmd };
+            (hash.to_string().into(), command.to_transaction().into_bytes())
+        }
+    }
+
+    #[test]
+    fn the_development_network_keeps_the_contract_of_a_chain() {
+        let key = SecretKey::from_seed(&[3; 32]);
+        let public_key = hex::encode(key.public().as_bytes());
+        let account = Account { name: format!("k:{public_key}"), public_key, balance: 10 };
+        let mut config = Config { block_interval: Duration::from_millis(20), ..Config::default() };
+        config.accounts.push(account);
+        let chain = DevChain(Arc::new(Devnet::start(config).unwrap()));
+        chain::suite(&Subject { chain, key });
+    }
+}

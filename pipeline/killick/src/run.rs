@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Failure, Outcome, Output};
 use crate::config::{Config, ConfigArgs};
+use crate::counters::Counts;
 use crate::feed::Feed;
 use crate::input::{Format, Input, InputArgs, Item, time};
 use crate::process;
@@ -87,13 +87,8 @@ fn freshness(text: &str) -> Result<Freshness, String> {
 /// What a run did; printed at its end.
 #[derive(Debug, Serialize)]
 struct Summary {
-    events: u64,
-    duplicates: u64,
-    conflicts: u64,
-    rejected: u64,
-    batches: u64,
-    anchors: u64,
-    proven: u64,
+    #[serde(flatten)]
+    counts: Counts,
     seconds: f64,
     /// What goes on at the next start, if anything.
     unfinished: Option<String>,
@@ -265,16 +260,8 @@ impl Feeder {
 }
 
 fn tell(args: &RunArgs, site: &Site, begun: Instant, unfinished: Option<String>) -> Result<()> {
-    let counters = &site.counters;
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let summary = Summary {
-        events: count(&counters.events),
-        duplicates: count(&counters.duplicates),
-        conflicts: count(&counters.conflicts),
-        rejected: count(&counters.rejected),
-        batches: count(&counters.batches),
-        anchors: count(&counters.anchors),
-        proven: count(&counters.proven),
+        counts: site.counters.counts(),
         seconds: begun.elapsed().as_secs_f64(),
         unfinished,
         folder: args.embedded.clone(),
@@ -284,7 +271,8 @@ fn tell(args: &RunArgs, site: &Site, begun: Instant, unfinished: Option<String>)
         writeln!(out, "{}", serde_json::to_string(&summary)?)?;
         return Ok(());
     }
-    let Summary { events, duplicates, conflicts, rejected, batches, anchors, proven, seconds, .. } = &summary;
+    let Counts { events, duplicates, conflicts, rejected, proven, batches, anchors } = summary.counts;
+    let seconds = summary.seconds;
     writeln!(out, "{events} events taken, {proven} proven in this run")?;
     writeln!(out, "duplicates {duplicates}, conflicts {conflicts}, rejected {rejected}")?;
     writeln!(out, "{batches} batches, {anchors} anchors, {seconds:.1} s")?;

@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use killick_stages::ports::Catalog;
 use killick_stages::route;
 
+use crate::counters::Counts;
 use crate::receipts::Exported;
 use crate::site::Site;
 
@@ -31,13 +31,7 @@ pub struct Watch {
 
 /// What is shown of a site.
 struct Figures {
-    events: u64,
-    duplicates: u64,
-    conflicts: u64,
-    rejected: u64,
-    batches: u64,
-    anchors: u64,
-    proven: u64,
+    counts: Counts,
     /// Records of the input topics that ingest has not read.
     lag: u64,
     log_sizes: Vec<u64>,
@@ -100,8 +94,6 @@ impl Watch {
 
 impl Figures {
     fn of(site: &Site, begun: Instant) -> Result<Self> {
-        let counters = &site.counters;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut lag = 0;
         for partition in site.log.partitions(route::EVENTS) {
             let (start, end) = site.log.range(&partition)?;
@@ -116,13 +108,7 @@ impl Figures {
             .filter_map(|chain| Some(site.devnet.tip(chainweb::ChainId(*chain))?.height))
             .collect();
         Ok(Self {
-            events: count(&counters.events),
-            duplicates: count(&counters.duplicates),
-            conflicts: count(&counters.conflicts),
-            rejected: count(&counters.rejected),
-            batches: count(&counters.batches),
-            anchors: count(&counters.anchors),
-            proven: count(&counters.proven),
+            counts: site.counters.counts(),
             lag,
             log_sizes: sizes.collect::<Result<_, _>>()?,
             heights: (heights.iter().min().copied().unwrap_or(0), heights.iter().max().copied().unwrap_or(0)),
@@ -131,39 +117,24 @@ impl Figures {
     }
 
     fn table(&self) -> Vec<String> {
+        let Counts { events, duplicates, conflicts, rejected, proven, batches, anchors } = self.counts;
         let sizes: Vec<_> = self.log_sizes.iter().map(u64::to_string).collect();
         let rows = [
-            (
-                "events",
-                format!("{:>10}   {:.0}/s", self.events, self.events as f64 / self.seconds.max(0.001)),
-            ),
-            (
-                "duplicates",
-                format!("{:>10}   conflicts {}, rejected {}", self.duplicates, self.conflicts, self.rejected),
-            ),
-            ("batches", format!("{:>10}   log sizes {}", self.batches, sizes.join(" "))),
-            (
-                "anchors",
-                format!("{:>10}   block heights {}–{}", self.anchors, self.heights.0, self.heights.1),
-            ),
-            ("proof-ready", format!("{:>10}   lag {} records, {:.1} s", self.proven, self.lag, self.seconds)),
+            ("events", format!("{events:>10}   {:.0}/s", events as f64 / self.seconds.max(0.001))),
+            ("duplicates", format!("{duplicates:>10}   conflicts {conflicts}, rejected {rejected}")),
+            ("batches", format!("{batches:>10}   log sizes {}", sizes.join(" "))),
+            ("anchors", format!("{anchors:>10}   block heights {}–{}", self.heights.0, self.heights.1)),
+            ("proof-ready", format!("{proven:>10}   lag {} records, {:.1} s", self.lag, self.seconds)),
         ];
         rows.iter().map(|(name, value)| format!("{name:<12}{value}")).map(|line| fitted(&line)).collect()
     }
 
     fn line(&self) -> String {
+        let Counts { events, duplicates, conflicts, rejected, proven, batches, anchors } = self.counts;
+        let (seconds, height, lag) = (self.seconds, self.heights.1, self.lag);
         format!(
-            "{:.0}s events {} duplicates {} conflicts {} rejected {} batches {} anchors {} height {} proof-ready {} lag {}",
-            self.seconds,
-            self.events,
-            self.duplicates,
-            self.conflicts,
-            self.rejected,
-            self.batches,
-            self.anchors,
-            self.heights.1,
-            self.proven,
-            self.lag
+            "{seconds:.0}s events {events} duplicates {duplicates} conflicts {conflicts} rejected {rejected} \
+             batches {batches} anchors {anchors} height {height} proof-ready {proven} lag {lag}"
         )
     }
 }

@@ -4,4 +4,5 @@
 //! assignment may take a while. It panics where the contract is broken, with what it saw.
 
 pub mod catalog;
+pub mod chain;
 pub mod log;
