@@ -433,3 +433,86 @@ fn many_who_commit_at_once_all_get_their_own_order() {
         assert!(own.len() == 50 && own.is_sorted(), "{own:?}");
     }
 }
+
+#[test]
+fn a_large_transaction_is_read_in_pieces() {
+    let place = tempfile::tempdir().unwrap();
+    let output = |number: usize| {
+        Output::new(Partition::new("in", u32::from(number % 3 == 0)), "", vec![number as u8; 1_000])
+    };
+    let outputs: Vec<_> = (0..6_000).map(output).collect();
+    open(place.path(), Settings::default()).produce(&outputs).unwrap();
+    let log = open(place.path(), Settings::default());
+    for number in [0, 1] {
+        let partition = Partition::new("in", number);
+        let wanted = outputs.iter().filter(|output| output.partition == partition);
+        let mut found = Vec::new();
+        loop {
+            let piece = log.read(&partition, found.len() as u64, 1).unwrap();
+            if piece.is_empty() {
+                break;
+            }
+            assert!(piece.len() < 300, "{} records at once", piece.len());
+            found.extend(piece.into_iter().map(|record| record.value));
+        }
+        assert!(found.iter().eq(wanted.map(|output| &output.value)), "{} records of {number}", found.len());
+    }
+}
+
+#[test]
+fn a_poll_is_bounded_and_no_partition_waits_for_the_others() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = Arc::new(Folder::open(place.path()).unwrap());
+    let topics = [topic("wide", 30, Cleanup::Delete(DAY), &[])];
+    let log = EmbeddedLog::open(&folder, &topics, Settings::default()).unwrap();
+    let inputs = log.partitions("wide");
+    for input in &inputs {
+        let output = || Output::new(input.clone(), "", vec![0; 300_000]);
+        log.produce(&[output(), output(), output(), output(), output(), output()]).unwrap();
+    }
+    let mut worker = log.worker("group", &inputs).unwrap();
+    assert_eq!(worker.poll(Duration::ZERO).unwrap().len(), 30);
+    let mut seen: std::collections::BTreeMap<Partition, u64> = std::collections::BTreeMap::new();
+    for poll in 0..30 {
+        let polled = worker.poll(Duration::ZERO).unwrap();
+        assert!(polled.len() < 40, "{} records of 300 kB at once", polled.len());
+        for event in polled {
+            let Polled::Record(record) = event else { panic!("{event:?}") };
+            assert_eq!(
+                record.offset,
+                *seen.entry(record.partition.clone()).and_modify(|n| *n += 1).or_default()
+            );
+        }
+        assert!(poll < 5 || seen.len() == 30, "after {poll} polls only {} partitions", seen.len());
+    }
+    assert!(seen.len() == 30 && seen.values().all(|last| *last == 5), "{seen:?}");
+}
+
+#[test]
+fn a_partition_that_cannot_be_read_is_told_of_though_others_can() {
+    let place = tempfile::tempdir().unwrap();
+    let value = |number: u32| format!("partition {number}");
+    {
+        let log = open(place.path(), SMALL);
+        for number in [0, 1] {
+            log.produce(&[Output::new(Partition::new("in", number), "", value(number))]).unwrap();
+        }
+        numbers(0..100).iter().for_each(|value| put(&log, "out", value));
+    }
+    let file = segment::path(&place.path().join("log"), 1);
+    let whole = std::fs::read(&file).unwrap();
+    let log = open(place.path(), SMALL);
+    for bad in [0, 1] {
+        let at = whole.windows(11).position(|window| window == value(bad).as_bytes()).unwrap();
+        let mut cut = whole.clone();
+        cut[at] ^= 1;
+        std::fs::write(&file, &cut).unwrap();
+        let mut worker = log.worker("group", &log.partitions("in")).unwrap();
+        assert_eq!(worker.poll(Duration::ZERO).unwrap().len(), 2, "both are assigned");
+        let polls = [(), ()].map(|()| worker.poll(Duration::ZERO));
+        let errors = polls.iter().filter(|poll| matches!(poll, Err(LogError::Damaged(_)))).count();
+        let records = polls.iter().flatten().flatten().count();
+        assert_eq!((errors, records), (1, 1), "{polls:?}");
+        std::fs::write(&file, &whole).unwrap();
+    }
+}

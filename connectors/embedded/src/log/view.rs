@@ -197,6 +197,7 @@ impl View {
     /// Takes a segment in; the last one taken in is the one being written.
     pub fn add_segment(&mut self, number: u64, first: Vec<u64>, began: Micros, loaded: Option<Loaded>) {
         self.uses += 1;
+        self.time = self.time.max(began);
         self.segments.insert(number, Segment { first, began, loaded, used: self.uses });
         self.unload();
     }

@@ -1,6 +1,6 @@
 //! A worker's hold on the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use super::{Shared, refused};
 
 /// Bytes that one poll takes from one partition; a frame is at most about 1 MiB.
 const POLL_BYTES: usize = 1 << 20;
+/// Bytes after which a poll takes from no further partition: the next one begins there.
+const POLL_BYTES_ALL: usize = 8 << 20;
 /// Bytes read at once when state is read back.
 const REPLAY_BYTES: usize = 4 << 20;
 
@@ -23,7 +25,10 @@ pub struct Worker {
     shared: Arc<Shared>,
     group: Arc<str>,
     id: u64,
-    inputs: Vec<Input>,
+    /// The one that the next poll reads first is in front.
+    inputs: VecDeque<Input>,
+    /// What went wrong in the last poll after it had read something.
+    failed: Option<LogError>,
     paused: bool,
     /// What was published when the last poll found nothing.
     seen: u64,
@@ -52,20 +57,20 @@ impl Worker {
             numbers.insert(shared.number(partition)?, partition);
         }
         let id = IDS.fetch_add(1, Ordering::Relaxed);
-        let mut ours = Vec::with_capacity(inputs.len());
+        let mut ours = VecDeque::with_capacity(inputs.len());
         // With the writer in hand no transaction of an earlier owner is under way: what it commits later is refused.
         let writer = shared.writer();
         let mut view = shared.view();
         for (number, partition) in numbers {
             let next = view.committed(&group, number).unwrap_or(0).max(view.start(number));
             view.own(&group, number, id);
-            ours.push(Input { partition: partition.clone(), number, next, announced: false });
+            ours.push_back(Input { partition: partition.clone(), number, next, announced: false });
         }
         drop(view);
         drop(writer);
         // Who owned them learns of it at its next poll.
         shared.published.notify_all();
-        Ok(Self { shared, group, id, inputs: ours, paused: false, seen: 0 })
+        Ok(Self { shared, group, id, inputs: ours, failed: None, paused: false, seen: 0 })
     }
 
     /// What changed in what is ours.
@@ -84,16 +89,26 @@ impl Worker {
     }
 
     fn records(&mut self, polled: &mut Vec<Polled>) -> Result<(), LogError> {
-        for input in &mut self.inputs {
+        let mut bytes = 0;
+        for _ in 0..self.inputs.len() {
+            if bytes >= POLL_BYTES_ALL {
+                break;
+            }
+            self.inputs.rotate_left(1);
+            let Some(input) = self.inputs.back_mut() else { break };
             let records = match self.shared.read(&input.partition, input.number, input.next, POLL_BYTES) {
                 Ok(records) => records,
-                // What was read of the others is given first; the next call comes here again.
-                Err(_) if !polled.is_empty() => return Ok(()),
-                Err(error) => return Err(error),
+                Err(error) if polled.is_empty() => return Err(error),
+                Err(error) => {
+                    // What was read of the others is given first.
+                    self.failed = Some(error);
+                    break;
+                }
             };
             if let Some(last) = records.last() {
                 input.next = last.offset + 1;
             }
+            bytes += records.iter().map(|record| record.key.len() + record.value.len()).sum::<usize>();
             polled.extend(records.into_iter().map(Polled::Record));
         }
         Ok(())
@@ -102,6 +117,9 @@ impl Worker {
 
 impl Log for Worker {
     fn poll(&mut self, wait: Duration) -> Result<Vec<Polled>, LogError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         let deadline = Instant::now() + wait;
         loop {
             let version = self.shared.view().version;

@@ -19,6 +19,8 @@ use super::{Cleanup, Shared, TopicSpec, damaged, failed, now, refused};
 
 /// Bytes that one write takes; who waits beyond it goes with the next.
 const FLUSH_BYTES: usize = 16 << 20;
+/// A batch that has so many bytes takes no further record: a batch is read in one piece, however large its transaction.
+const BATCH_BYTES: usize = 256 << 10;
 /// Partitions of all topics together: their ends stand in every segment's head, and a table of them in memory.
 const MAX_PARTITIONS: u32 = 1 << 20;
 
@@ -79,7 +81,9 @@ impl Pending {
 
     /// Adds a record, after those of its partition that were added before.
     pub fn add(&mut self, partition: u32, compact: bool, output: &Output) {
-        let index = self.blobs.iter().position(|blob| blob.partition == partition).unwrap_or_else(|| {
+        let newest = self.blobs.iter().rposition(|blob| blob.partition == partition);
+        let open = newest.filter(|index| self.blobs[*index].bytes.len() < BATCH_BYTES);
+        let index = open.unwrap_or_else(|| {
             self.blobs.push(Blob { partition, count: 0, bytes: Vec::new(), crc: 0, kept: Vec::new() });
             self.blobs.len() - 1
         });
@@ -417,7 +421,6 @@ pub fn open(folder: &Path, topics: &[TopicSpec]) -> Result<Opened, LogError> {
         let head = head_of(folder, number)?;
         view.add_segment(number, head.ends, head.time, None);
     }
-    view.time = head.time;
     view.add_segment(active, head.ends.clone(), head.time, Some(Loaded::new(Arc::clone(&file))));
     let mut head_end = 0;
     let scan = segment::scan(&file, true, |entry, position, content| {
