@@ -438,7 +438,7 @@ fn many_who_commit_at_once_all_get_their_own_order() {
 fn a_large_transaction_is_read_in_pieces() {
     let place = tempfile::tempdir().unwrap();
     let output = |number: usize| {
-        Output::new(Partition::new("in", u32::from(number % 3 == 0)), "", vec![number as u8; 1_000])
+        Output::new(Partition::new("in", u32::from(number.is_multiple_of(3))), "", vec![number as u8; 1_000])
     };
     let outputs: Vec<_> = (0..6_000).map(output).collect();
     open(place.path(), Settings::default()).produce(&outputs).unwrap();
