@@ -149,6 +149,7 @@ fn a_day_is_listed_in_pages<S: Subject>(subject: &mut S) {
                 break;
             }
             listed.extend(page);
+            assert!(listed.len() <= wanted.len(), "a page begins after the one before: {listed:?}");
         }
         assert_eq!(listed, wanted, "pages of {limit}");
     }
