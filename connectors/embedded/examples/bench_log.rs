@@ -28,7 +28,8 @@ const HOPS: u32 = 4;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    let place: PathBuf = args.next().ok_or("usage: bench_log FOLDER [ROUNDS]")?.into();
+    let usage = "usage: bench_log FOLDER [ROUNDS]";
+    let place: PathBuf = args.next().filter(|place| !place.starts_with('-')).ok_or(usage)?.into();
     let rounds: usize = args.next().map_or(Ok(200), |rounds| rounds.parse())?;
     std::fs::create_dir_all(&place)?;
     let place = tempdir_in(&place)?;
