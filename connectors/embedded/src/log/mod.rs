@@ -8,12 +8,15 @@
 //! or compacted: of those only the newest record of each key lives, an empty value ends its key, and since that is
 //! little it stands in memory and once more at the head of every segment.
 
+mod disk;
 mod entry;
 mod segment;
 mod view;
 mod worker;
 mod writer;
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +30,7 @@ use killick_stages::record::{Micros, Output, Partition, Record};
 use tracing::warn;
 
 use crate::folder::Folder;
+use disk::Disk;
 use entry::{Move, TopicRow};
 use view::View;
 use writer::{Pending, Queue, Writer};
@@ -100,10 +104,19 @@ impl EmbeddedLog {
     /// [`LogError::Damaged`] if something that had been durable is bad; [`LogError::Failed`], also if the folder has
     /// other partitions than the topics say. A topic that the folder has and `topics` does not name keeps all it has.
     pub fn open(folder: &Arc<Folder>, topics: &[TopicSpec], settings: Settings) -> Result<Self, LogError> {
+        Self::open_on(Disk::default(), folder, topics, settings)
+    }
+
+    fn open_on(
+        disk: Disk,
+        folder: &Arc<Folder>,
+        topics: &[TopicSpec],
+        settings: Settings,
+    ) -> Result<Self, LogError> {
         let path = folder.path().join("log");
         std::fs::create_dir_all(&path).map_err(failed)?;
-        segment::sync_folder(folder.path()).map_err(failed)?;
-        let opened = writer::open(&path, topics)?;
+        disk.sync_folder(folder.path()).map_err(failed)?;
+        let opened = writer::open(&path, topics, disk)?;
         let shared = Shared {
             folder: path,
             settings,

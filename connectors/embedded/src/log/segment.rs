@@ -182,11 +182,6 @@ pub fn blob(file: &File, place: &Place) -> io::Result<Option<Bytes>> {
     }
 }
 
-/// Makes a file's creation, renaming or removal durable.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
 /// The records of the blobs of an entry, one a batch.
 pub fn blobs_of<'a>(entry: &'a Entry, mut content: &'a [u8]) -> impl Iterator<Item = (&'a Batch, &'a [u8])> {
     entry.batches.iter().map(move |batch| {

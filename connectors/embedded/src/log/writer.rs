@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use killick_stages::ports::LogError;
 use killick_stages::record::{Micros, Output, Partition, Record};
 use tracing::{info, warn};
 
+use super::disk::Disk;
 use super::entry::{self, Batch, Entry, Head, MAX_NAME, Move, TopicRow};
 use super::segment;
 use super::view::{KeptRecord, Loaded, View};
@@ -26,6 +26,7 @@ const MAX_PARTITIONS: u32 = 1 << 20;
 
 /// The file being written.
 pub struct Writer {
+    disk: Disk,
     file: Arc<File>,
     segment: u64,
     /// What its entries begin with.
@@ -271,20 +272,22 @@ impl Shared {
         }
         let number = writer.segment + 1;
         let (bytes, head) = head(number, &self.table, &self.view());
-        let file = draft(&self.folder, number, &bytes).map_err(failed)?;
-        if let Err(error) = name(&self.folder, number) {
+        let disk = writer.disk.clone();
+        let file = disk.draft(&self.folder, number, &bytes).map_err(failed)?;
+        if let Err(error) = disk.name(&self.folder, number) {
             // It may be found at the next start, and all that went to the old segment from now on would be lost.
             return Err(writer.die(format!("a new segment cannot be kept: {error}; start again")).get());
         }
         let file = Arc::new(file);
-        *writer = Writer::at(Arc::clone(&file), &head, bytes.len() as u64, bytes.len() as u64);
+        let end = bytes.len() as u64;
+        *writer = Writer::at(disk.clone(), Arc::clone(&file), &head, end, end);
         self.view().add_segment(number, head.ends, head.time, Some(Loaded::new(file)));
-        self.clean();
+        self.clean(&disk);
         Ok(())
     }
 
     /// Removes the oldest segments while nobody needs them any more; with the writer in hand.
-    fn clean(&self) {
+    fn clean(&self, disk: &Disk) {
         let may_go = |view: &View, number: u32, end: u64, last: Micros| match self.spec_of(number) {
             // Whoever opens the log without naming a topic says nothing about what may go of it.
             None => false,
@@ -300,7 +303,7 @@ impl Shared {
             let Some((number, segment)) = self.view().take_oldest(may_go) else { return };
             let path = segment::path(&self.folder, number);
             // One at a time and each durably: a younger one that went before an older would leave a gap.
-            match std::fs::remove_file(&path).and_then(|()| segment::sync_folder(&self.folder)) {
+            match disk.remove(&self.folder, number) {
                 Ok(()) => info!(segment = number, "an old segment went"),
                 Err(error) => {
                     warn!(path = %path.display(), %error, "cannot remove an old segment");
@@ -358,9 +361,9 @@ impl Shareable {
 }
 
 impl Writer {
-    fn at(file: Arc<File>, head: &Head, head_end: u64, position: u64) -> Self {
+    fn at(disk: Disk, file: Arc<File>, head: &Head, head_end: u64, position: u64) -> Self {
         let (segment, marker) = (head.segment, head.marker);
-        Self { file, segment, marker, head: head_end, position, buffer: Vec::new(), dead: None }
+        Self { disk, file, segment, marker, head: head_end, position, buffer: Vec::new(), dead: None }
     }
 
     /// Whether a new segment should begin. A large head is written again only after as much else.
@@ -373,13 +376,13 @@ impl Writer {
         if bytes.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.file.write_all_at(bytes, self.position) {
-            return match self.file.set_len(self.position) {
+        if let Err(error) = self.disk.write(&self.file, bytes, self.position) {
+            return match self.disk.cut(&self.file, self.position) {
                 Ok(()) => Err(Shareable::Io(error.kind(), error.to_string())),
                 Err(also) => Err(self.die(format!("a failed write cannot be taken back: {error}; {also}"))),
             };
         }
-        if let Err(error) = self.file.sync_data() {
+        if let Err(error) = self.disk.sync(&self.file) {
             return Err(self.die(format!("the disk did not confirm a write: {error}; start again")));
         }
         self.position += bytes.len() as u64;
@@ -403,10 +406,10 @@ pub struct Opened {
 }
 
 /// Opens the journal in `folder`.
-pub fn open(folder: &Path, topics: &[TopicSpec]) -> Result<Opened, LogError> {
+pub fn open(folder: &Path, topics: &[TopicSpec], disk: Disk) -> Result<Opened, LogError> {
     let numbers = segment::list(folder).map_err(failed)?;
     let Some((&active, sealed)) = numbers.split_last() else {
-        return begin(folder, table_of(&[], topics)?);
+        return begin(folder, table_of(&[], topics)?, disk);
     };
     if let Some(gap) = numbers.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
         return Err(damaged(folder, gap[0] + 1, 0));
@@ -438,20 +441,20 @@ pub fn open(folder: &Path, topics: &[TopicSpec]) -> Result<Opened, LogError> {
     }
     if !scan.is_complete {
         info!(segment = active, at = scan.good, "cutting off an unfinished write");
-        file.set_len(scan.good).map_err(failed)?;
+        disk.cut(&file, scan.good).map_err(failed)?;
     }
     // What the process that died had written but not confirmed is read from now on: it has to be durable first.
-    file.sync_all().and_then(|()| segment::sync_folder(folder)).map_err(failed)?;
-    Ok(Opened { writer: Writer::at(file, &head, head_end, scan.good), view, table, grown })
+    disk.sync(&file).and_then(|()| disk.sync_folder(folder)).map_err(failed)?;
+    Ok(Opened { writer: Writer::at(disk, file, &head, head_end, scan.good), view, table, grown })
 }
 
-fn begin(folder: &Path, table: Vec<TopicRow>) -> Result<Opened, LogError> {
+fn begin(folder: &Path, table: Vec<TopicRow>, disk: Disk) -> Result<Opened, LogError> {
     let mut view = View::new(ends_of(&table, &[]), compacted(&table));
     let (bytes, head) = head(1, &table, &view);
-    let file = Arc::new(draft(folder, 1, &bytes).map_err(failed)?);
-    name(folder, 1).map_err(failed)?;
+    let file = Arc::new(disk.draft(folder, 1, &bytes).map_err(failed)?);
+    disk.name(folder, 1).map_err(failed)?;
     let end = bytes.len() as u64;
-    let writer = Writer::at(Arc::clone(&file), &head, end, end);
+    let writer = Writer::at(disk, Arc::clone(&file), &head, end, end);
     view.add_segment(1, head.ends, head.time, Some(Loaded::new(file)));
     Ok(Opened { writer, view, table, grown: false })
 }
@@ -558,22 +561,4 @@ fn head(number: u64, table: &[TopicRow], view: &View) -> (Vec<u8>, Head) {
     entry.encode(head.marker, &mut bytes);
     bytes.extend_from_slice(&blobs);
     (bytes, head)
-}
-
-/// Writes a new segment that begins with `bytes`, durably but under another name.
-fn draft(folder: &Path, number: u64, bytes: &[u8]) -> std::io::Result<File> {
-    let path = segment::draft(folder, number);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
-    if let Err(error) = file.write_all_at(bytes, 0).and_then(|()| file.sync_all()) {
-        // Where the disk is full it should not fill it; if it stays, the next try or start removes it.
-        let _ = std::fs::remove_file(&path);
-        return Err(error);
-    }
-    Ok(file)
-}
-
-/// Gives a drafted segment its name: from now on it is the last of the journal.
-fn name(folder: &Path, number: u64) -> std::io::Result<()> {
-    std::fs::rename(segment::draft(folder, number), segment::path(folder, number))?;
-    segment::sync_folder(folder)
 }
