@@ -266,8 +266,8 @@ fn lose_power(folder: &Path, durable: &BTreeMap<u64, u64>, way: usize) {
 #[test]
 fn wherever_the_power_is_cut_what_was_acknowledged_is_there_and_whole() {
     for earlier in [None, Some(Mode::Before), Some(Mode::Half), Some(Mode::After)] {
-        let mut torn = 0;
-        for (effect, way) in (1..).flat_map(|effect| (0..5).map(move |way| (effect, way))) {
+        let cuts = (1..).flat_map(|effect| (0..5).map(move |way| (effect, way)));
+        for (torn, (effect, way)) in cuts.enumerate() {
             let place = tempfile::tempdir().unwrap();
             // The first start makes the folder: a cut in it leaves no process that could have acknowledged anything.
             drop(Process::start(place.path(), Faults::none()));
@@ -286,7 +286,6 @@ fn wherever_the_power_is_cut_what_was_acknowledged_is_there_and_whole() {
             };
             let durable = std::mem::take(&mut faults.0.lock().unwrap().durable);
             lose_power(&place.path().join("log"), &durable, way);
-            torn += 1;
             let process = Process { done, ..Process::start(place.path(), Faults::none()) };
             let process = process.check(1).run().and_then(Process::restart).expect("the power stays on");
             assert_eq!(process.check(0).done, TRANSACTIONS, "cut at effect {effect}, way {way}");
