@@ -16,13 +16,11 @@ use killick_proof::log::{Log, NodeId};
 use killick_proof::note::Note;
 use killick_proof::statement::Statement;
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
-use redb::{
-    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    WriteTransaction,
-};
+use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use sha2::{Digest, Sha256};
 
 use crate::folder::Folder;
+use crate::store::{Disk, Store};
 
 /// origin, number → the batch
 const BATCHES: Bytewise = TableDefinition::new("batches");
@@ -40,8 +38,6 @@ const DAYS: Bytewise = TableDefinition::new("days");
 type Bytewise = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Key = Vec<u8>;
 
-/// Memory that the store may use for what it read, in bytes.
-const CACHE: usize = 32 << 20;
 /// Puts that share one write at the most: their batches are in memory.
 const TOGETHER: usize = 64;
 /// Microseconds of a day.
@@ -52,7 +48,7 @@ const DAY: i64 = 86_400_000_000;
 pub struct EmbeddedCatalog(Arc<Shared>);
 
 struct Shared {
-    database: Database,
+    store: Store,
     queue: Mutex<Queue>,
     done: Condvar,
     /// The folder stays ours while the catalog is open.
@@ -79,6 +75,10 @@ impl EmbeddedCatalog {
     /// # Errors
     /// [`CatalogError::Damaged`] if the file is not what it should be; [`CatalogError::Failed`].
     pub fn open(folder: &Arc<Folder>) -> Result<Self, CatalogError> {
+        Self::open_on(Disk::default(), folder)
+    }
+
+    fn open_on(disk: Disk, folder: &Arc<Folder>) -> Result<Self, CatalogError> {
         let path = folder.path().join("catalog.redb");
         if !path.exists() {
             // The store cannot open a file that it was still making when the process died: the file gets its name
@@ -86,39 +86,31 @@ impl EmbeddedCatalog {
             let draft = folder.path().join("catalog.new");
             match std::fs::remove_file(&draft) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-                _ => drop(Self::database(&draft)?),
+                _ => drop(Self::store(&draft, disk.clone())?),
             }
             std::fs::rename(&draft, &path).map_err(failed)?;
         }
         // Also where an earlier process gave the name and died before it was durable.
         File::open(folder.path()).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(Self(Arc::new(Shared {
-            database: Self::database(&path)?,
+            store: Self::store(&path, disk)?,
             queue: Mutex::default(),
             done: Condvar::new(),
             _folder: Arc::clone(folder),
         })))
     }
 
-    fn database(path: &Path) -> Result<Database, CatalogError> {
-        let corrupted = |why: &dyn std::fmt::Display| damaged(&format!("{}: {why}", path.display()));
-        let opened = Database::builder().set_cache_size(CACHE).create(path);
-        let database = opened.map_err(|error| match error {
-            DatabaseError::Storage(StorageError::Corrupted(why)) => corrupted(&why),
-            DatabaseError::Storage(StorageError::Io(why))
-                if why.kind() == std::io::ErrorKind::InvalidData =>
-            {
-                corrupted(&why)
-            }
-            error => failed(error),
-        })?;
+    fn store(path: &Path, disk: Disk) -> Result<Store, CatalogError> {
+        let store = Store::open(path, disk)?;
         // Reading wants every table to be there.
-        let write = database.begin_write().map_err(failed)?;
-        for table in [BATCHES, LOGS, NODES, ANCHORS, EVENTS, DAYS] {
-            write.open_table(table).map_err(failed)?;
-        }
-        write.commit().map_err(failed)?;
-        Ok(database)
+        store.with(|database| {
+            let write = database.begin_write().map_err(failed)?;
+            for table in [BATCHES, LOGS, NODES, ANCHORS, EVENTS, DAYS] {
+                write.open_table(table).map_err(failed)?;
+            }
+            write.commit().map_err(failed)
+        })?;
+        Ok(store)
     }
 
     /// The origins of all logs that have batches, in order.
@@ -126,13 +118,14 @@ impl EmbeddedCatalog {
     /// # Errors
     /// [`CatalogError`].
     pub fn origins(&self) -> Result<Vec<Box<str>>, CatalogError> {
-        let read = self.0.database.begin_read().map_err(failed)?;
-        let logs = read.open_table(LOGS).map_err(failed)?;
-        let origins = logs.iter().map_err(failed)?.map(|row| {
-            let (key, _) = row.map_err(failed)?;
-            text(&mut key.value())
-        });
-        origins.collect()
+        self.0.store.with(|database| {
+            let logs = database.begin_read().map_err(failed)?.open_table(LOGS).map_err(failed)?;
+            let origins = logs.iter().map_err(failed)?.map(|row| {
+                let (key, _) = row.map_err(failed)?;
+                text(&mut key.value())
+            });
+            origins.collect()
+        })
     }
 
     /// Puts, together with whoever else puts now; durable when it returns.
@@ -162,10 +155,11 @@ impl EmbeddedCatalog {
     }
 
     fn get(&self, table: Bytewise, key: &[u8]) -> Result<Option<Bytes>, CatalogError> {
-        let read = self.0.database.begin_read().map_err(failed)?;
-        let table = read.open_table(table).map_err(failed)?;
-        let found = table.get(key).map_err(failed)?;
-        Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+        self.0.store.with(|database| {
+            let table = database.begin_read().map_err(failed)?.open_table(table).map_err(failed)?;
+            let found = table.get(key).map_err(failed)?;
+            Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
+        })
     }
 
     /// The keys that begin with `prefix` and stand after `after`, without the prefix, at most `limit`.
@@ -176,21 +170,22 @@ impl EmbeddedCatalog {
         after: &[u8],
         limit: usize,
     ) -> Result<Vec<(Key, Bytes)>, CatalogError> {
-        let read = self.0.database.begin_read().map_err(failed)?;
-        let table = read.open_table(table).map_err(failed)?;
-        let start = [prefix, after].concat();
-        let mut found = Vec::new();
-        for row in table.range(start.as_slice()..).map_err(failed)? {
-            let (key, value) = row.map_err(failed)?;
-            let Some(rest) = key.value().strip_prefix(prefix) else { break };
-            if found.len() == limit {
-                break;
+        self.0.store.with(|database| {
+            let table = database.begin_read().map_err(failed)?.open_table(table).map_err(failed)?;
+            let start = [prefix, after].concat();
+            let mut found = Vec::new();
+            for row in table.range(start.as_slice()..).map_err(failed)? {
+                let (key, value) = row.map_err(failed)?;
+                let Some(rest) = key.value().strip_prefix(prefix) else { break };
+                if found.len() == limit {
+                    break;
+                }
+                if rest != after || after.is_empty() {
+                    found.push((rest.to_vec(), Bytes::copy_from_slice(value.value())));
+                }
             }
-            if rest != after || after.is_empty() {
-                found.push((rest.to_vec(), Bytes::copy_from_slice(value.value())));
-            }
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 }
 
@@ -209,30 +204,35 @@ impl Shared {
                 }
                 Err((Some(index), error)) => outcomes.push((group.remove(index).0, Err(error))),
                 Err((None, error)) => {
-                    let why = error.to_string();
-                    let all = group
-                        .drain(..)
-                        .map(|(ticket, _)| (ticket, Err(CatalogError::Failed(why.clone().into()))));
-                    outcomes.extend(all);
+                    let why = |error: &CatalogError| match error {
+                        CatalogError::Damaged(why) => CatalogError::Damaged(why.clone()),
+                        error => CatalogError::Failed(error.to_string().into()),
+                    };
+                    outcomes.extend(group.drain(..).map(|(ticket, _)| (ticket, Err(why(&error)))));
                 }
             }
         }
         outcomes
     }
 
+    /// Writes all of a group, or nothing. An error says which of them it was about, if it was one.
     fn try_write(&self, group: &[(u64, Put)]) -> Result<(), (Option<usize>, CatalogError)> {
-        let all = |error| (None, error);
-        let mut write = self.database.begin_write().map_err(failed).map_err(all)?;
-        write.set_durability(Durability::Immediate).map_err(failed).map_err(all)?;
-        write.set_quick_repair(true);
-        for (index, (_, put)) in group.iter().enumerate() {
-            let outcome = match put {
-                Put::Batch(batch) => put_batch(&write, batch),
-                Put::Anchor(anchor) => put_anchor(&write, anchor),
-            };
-            outcome.map_err(|error| (Some(index), error))?;
-        }
-        write.commit().map_err(failed).map_err(all)
+        let mut refused = None;
+        let written = self.store.with(|database| {
+            let mut write = database.begin_write().map_err(failed)?;
+            write.set_durability(Durability::Immediate).map_err(failed)?;
+            write.set_quick_repair(true);
+            for (index, (_, put)) in group.iter().enumerate() {
+                refused = Some(index);
+                match put {
+                    Put::Batch(batch) => put_batch(&write, batch),
+                    Put::Anchor(anchor) => put_anchor(&write, anchor),
+                }?;
+            }
+            refused = None;
+            write.commit().map_err(failed)
+        });
+        written.map_err(|error| (refused, error))
     }
 }
 
@@ -497,3 +497,6 @@ fn damaged(what: &str) -> CatalogError {
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> CatalogError {
     CatalogError::Failed(Box::new(error))
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,11 @@
 //! ```
 
 pub mod catalog;
+#[cfg(test)]
+mod faults;
 pub mod folder;
 pub mod log;
+mod store;
 
 pub use catalog::EmbeddedCatalog;
 pub use folder::{Folder, FolderError};

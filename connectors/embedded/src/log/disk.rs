@@ -11,7 +11,7 @@ use super::segment;
 #[derive(Clone, Default)]
 pub struct Disk {
     #[cfg(test)]
-    pub faults: super::faults::Faults,
+    pub faults: crate::faults::Faults,
 }
 
 impl Disk {
