@@ -113,21 +113,6 @@ impl EmbeddedCatalog {
         Ok(store)
     }
 
-    /// The origins of all logs that have batches, in order.
-    ///
-    /// # Errors
-    /// [`CatalogError`].
-    pub fn origins(&self) -> Result<Vec<Box<str>>, CatalogError> {
-        self.0.store.with(|database| {
-            let logs = database.begin_read().map_err(failed)?.open_table(LOGS).map_err(failed)?;
-            let origins = logs.iter().map_err(failed)?.map(|row| {
-                let (key, _) = row.map_err(failed)?;
-                text(&mut key.value())
-            });
-            origins.collect()
-        })
-    }
-
     /// Puts, together with whoever else puts now; durable when it returns.
     fn put(&self, put: Put) -> Result<(), CatalogError> {
         let mut queue = self.0.queue();
@@ -243,6 +228,17 @@ impl Catalog for EmbeddedCatalog {
 
     fn put_anchor(&self, anchor: &AnchorRecord) -> Result<(), CatalogError> {
         self.put(Put::Anchor(Arc::new(anchor.clone())))
+    }
+
+    fn origins(&self) -> Result<Vec<Box<str>>, CatalogError> {
+        self.0.store.with(|database| {
+            let logs = database.begin_read().map_err(failed)?.open_table(LOGS).map_err(failed)?;
+            let origins = logs.iter().map_err(failed)?.map(|row| {
+                let (key, _) = row.map_err(failed)?;
+                text(&mut key.value())
+            });
+            origins.collect()
+        })
     }
 
     fn log_size(&self, origin: &str) -> Result<u64, CatalogError> {

@@ -79,6 +79,36 @@ pub trait Producer: Send + Sync {
     fn produce(&self, outputs: &[Output]) -> Result<(), LogError>;
 }
 
+/// Reads the log from outside of any group: for tools, and to tell how far the stages are.
+///
+/// Contract: only what is committed is seen. Blocking; used by one thread.
+pub trait Reader: Send {
+    /// The partitions of a topic in order; none if there is no such topic.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>, LogError>;
+
+    /// The first offset that is kept, and the offset behind the last that can be read.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    fn range(&mut self, partition: &Partition) -> Result<(u64, u64), LogError>;
+
+    /// Where a group goes on in a partition; `None` if it never committed there.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    fn committed(&mut self, group: &str, partition: &Partition) -> Result<Option<u64>, LogError>;
+
+    /// The records from an offset on, in order: about `max_bytes`, and at least one if there is one. Empty only where
+    /// nothing more can be read now.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    fn read(&mut self, partition: &Partition, from: u64, max_bytes: usize) -> Result<Vec<Record>, LogError>;
+}
+
 /// What can go wrong with the log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -98,6 +128,9 @@ pub enum LogError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// Another worker has taken this one's slot, and with it all its partitions: whoever is left must end.
+    #[error("another worker has the slot {0}: give each process a slot of its own")]
+    Fenced(String),
     /// What the log kept is damaged: nothing may go on.
     #[error("the log is damaged: {0}")]
     Damaged(String),
@@ -127,6 +160,12 @@ pub trait Catalog: Send + Sync {
     /// # Errors
     /// [`CatalogError`].
     fn put_anchor(&self, anchor: &AnchorRecord) -> Result<(), CatalogError>;
+
+    /// The origins of all logs that have batches, in order.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    fn origins(&self) -> Result<Vec<Box<str>>, CatalogError>;
 
     /// How many batches of the log are in.
     ///

@@ -69,6 +69,36 @@ pub struct Part {
     pub through: Option<u64>,
 }
 
+/// What became of the events in one input partition: the audit compares what one stage passed on with what the next one took.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that the stage took from its input.
+    pub taken: Sum,
+    /// Events that it passed on.
+    pub passed: Sum,
+    /// Events that it rejected, conflicts included.
+    pub rejected: u64,
+    /// Copies of events that had been passed on before.
+    pub duplicates: u64,
+}
+
+/// A number of events, and a sum that tells which: of the 128-bit hashes (XXH3) of their statements' CBOR, wrapping.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Sum {
+    /// How many.
+    pub events: u64,
+    /// The sum of their hashes. A sum and no exclusive or: in that, one that is there twice would vanish.
+    pub hashes: u128,
+}
+
+impl Sum {
+    /// Adds an event by its statement's CBOR.
+    pub fn add(&mut self, statement: &[u8]) {
+        self.events += 1;
+        self.hashes = self.hashes.wrapping_add(xxhash_rust::xxh3::xxh3_128(statement));
+    }
+}
+
 impl Part {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {

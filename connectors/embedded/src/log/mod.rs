@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use killick_stages::ports::{LogError, Producer};
+use killick_stages::ports::{LogError, Producer, Reader};
 use killick_stages::record::{Micros, Output, Partition, Record};
 
 use tracing::warn;
@@ -178,6 +178,24 @@ impl EmbeddedLog {
     pub fn partitions(&self, topic: &str) -> Vec<Partition> {
         let row = self.0.table.iter().find(|row| &*row.name == topic);
         row.map_or_else(Vec::new, |row| (0..row.partitions).map(|n| Partition::new(topic, n)).collect())
+    }
+}
+
+impl Reader for EmbeddedLog {
+    fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>, LogError> {
+        Ok(Self::partitions(self, topic))
+    }
+
+    fn range(&mut self, partition: &Partition) -> Result<(u64, u64), LogError> {
+        Self::range(self, partition)
+    }
+
+    fn committed(&mut self, group: &str, partition: &Partition) -> Result<Option<u64>, LogError> {
+        Self::committed(self, group, partition)
+    }
+
+    fn read(&mut self, partition: &Partition, from: u64, max_bytes: usize) -> Result<Vec<Record>, LogError> {
+        Self::read(self, partition, from, max_bytes)
     }
 }
 

@@ -78,6 +78,10 @@ impl Catalog for SimCatalog {
         Ok(())
     }
 
+    fn origins(&self) -> Result<Vec<Box<str>>, CatalogError> {
+        Ok(self.inner.lock().unwrap().logs.keys().map(|origin| origin.as_str().into()).collect())
+    }
+
     fn log_size(&self, origin: &str) -> Result<u64, CatalogError> {
         Ok(self.inner.lock().unwrap().logs.get(origin).map_or(0, Log::size))
     }

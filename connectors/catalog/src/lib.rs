@@ -1,0 +1,1 @@
+//! The catalog on ScyllaDB or Apache Cassandra.

@@ -1,0 +1,5 @@
+//! The log on Apache Kafka.
+
+mod settings;
+
+pub use settings::{Mechanism, Security, Settings};
