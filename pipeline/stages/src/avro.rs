@@ -3,6 +3,9 @@
 //! Written by hand since frames are read millions of times: the reader borrows, checks every length against what is
 //! there, and never allocates by what the input says. Tests hold it against a complete implementation.
 
+pub mod datum;
+pub mod schema;
+
 use bytes::Bytes;
 
 /// What does not decode.
@@ -17,9 +20,24 @@ pub enum AvroError {
     /// A length or count below zero, or beyond what could follow.
     #[error("a length of {0} cannot be")]
     Length(i64),
-    /// A union branch that the schema does not have.
-    #[error("no branch {0} in a union")]
+    /// A union branch, or an enum symbol, that the schema does not have.
+    #[error("no branch or symbol {0}")]
     Branch(i64),
+    /// A truth that is neither 0 nor 1.
+    #[error("{0} is no boolean")]
+    Boolean(u8),
+    /// Values within each other beyond any that are read.
+    #[error("nested more than {} values deep", datum::MAX_DEPTH)]
+    Deep,
+    /// More values than so many bytes can hold.
+    #[error("more values than its bytes can hold")]
+    Many,
+    /// A key that a map has twice, where it was asked for.
+    #[error("a key occurs twice in a map")]
+    Twice,
+    /// A block of an array or map that says another size than it has.
+    #[error("a block has another size than it says")]
+    BlockSize,
     /// A text that is not UTF-8.
     #[error("a text is not UTF-8")]
     Utf8,
@@ -158,6 +176,11 @@ impl<'a> Reader<'a> {
                 items.push(item(self)?);
             }
         }
+    }
+
+    /// How many bytes are left.
+    fn left(&self) -> usize {
+        self.rest.len()
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], AvroError> {
