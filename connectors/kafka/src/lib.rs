@@ -1,5 +1,25 @@
 //! The log on Apache Kafka.
+//!
+//! One event's way through it: [`KafkaLog`] takes records of the partitions that its consumer group gave it, the stage
+//! steps them, and what comes out goes back as one transaction with the input offsets. Kafka's transactions alone are
+//! not enough (librdkafka does not have the second protocol version, KIP-890): so every transaction carries a token that
+//! is read back when there is a doubt, and a producer that gave a reason to doubt is thrown away.
 
+mod client;
+mod figures;
+mod hold;
+mod log;
+mod message;
+mod names;
+mod producer;
+mod reader;
 mod settings;
+mod transactor;
 
-pub use settings::{Mechanism, Security, Settings};
+pub use client::client_config;
+pub use figures::Figures;
+pub use log::{Join, KafkaLog, Sharing, Start};
+pub use names::Names;
+pub use producer::KafkaProducer;
+pub use reader::KafkaReader;
+pub use settings::{Mechanism, Security, Settings, SettingsError};

@@ -1,9 +1,10 @@
 //! How to reach the brokers, and how workers behave towards them: `[kafka]` of the configuration.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use killick_stages::span::Span;
+use rdkafka::config::ClientConfig;
 use serde::Deserialize;
 
 /// `[kafka]`.
@@ -96,4 +97,146 @@ impl fmt::Display for Mechanism {
             Self::ScramSha512 => "SCRAM-SHA-512",
         })
     }
+}
+
+/// Settings that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A value outside its range.
+    #[error("{name} is {found}; it is {allowed}")]
+    Range {
+        /// The setting.
+        name: &'static str,
+        /// What was configured.
+        found: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// Settings that need or exclude each other.
+    #[error("{0}")]
+    Together(&'static str),
+    /// A file that cannot be read.
+    #[error("{name} {}: {cause}", .path.display())]
+    File {
+        /// The setting.
+        name: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        cause: std::io::Error,
+    },
+}
+
+impl Settings {
+    /// Whether these settings can work, as far as can be told without the brokers.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the setting and what it may be.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let range = |name, is_in, found: &dyn fmt::Display, allowed| {
+            let found = found.to_string();
+            if is_in { Ok(()) } else { Err(SettingsError::Range { name, found, allowed }) }
+        };
+        let between = |span: Span, least, most| (Span::secs(least)..=Span::secs(most)).contains(&span);
+        let brokers = !self.brokers.is_empty() && self.brokers.iter().all(|broker| is_address(broker));
+        range("brokers", brokers, &format_args!("{:?}", self.brokers), "at least one host:port")?;
+        range(
+            "prefix",
+            self.prefix.is_empty() || is_name(&self.prefix),
+            &self.prefix,
+            "0 to 64 of a-z A-Z 0-9 . _ -",
+        )?;
+        if let Some(slot) = &self.slot {
+            range("slot", is_name(slot), slot, "1 to 64 of a-z A-Z 0-9 . _ -")?;
+        }
+        range("replication", (1..=100).contains(&self.replication), &self.replication, "1 to 100")?;
+        let in_sync = (1..=self.replication).contains(&self.min_in_sync);
+        range("min_in_sync", in_sync, &self.min_in_sync, "1 to replication")?;
+        range("session_timeout", between(self.session_timeout, 6, 300), &self.session_timeout, "6s to 5m")?;
+        range(
+            "transaction_timeout",
+            between(self.transaction_timeout, 5, 600),
+            &self.transaction_timeout,
+            "5s to 10m",
+        )?;
+        let least = self.session_timeout.micros().max(2 * self.transaction_timeout.micros());
+        let polls = (least..=Span::secs(3_600).micros()).contains(&self.poll_timeout.micros());
+        range(
+            "poll_timeout",
+            polls,
+            &self.poll_timeout,
+            "session_timeout, and twice transaction_timeout, to 1h",
+        )?;
+        let records = (600_000..=100_000_000).contains(&self.max_record);
+        range("max_record", records, &self.max_record, "600000 to 100000000")?;
+        self.security.check()
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_address(text: &str) -> bool {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(','));
+    port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+impl Security {
+    fn check(&self) -> Result<(), SettingsError> {
+        let together = |holds: bool, why| if holds { Ok(()) } else { Err(SettingsError::Together(why)) };
+        let has_files = self.ca_file.is_some() || self.certificate_file.is_some() || self.key_file.is_some();
+        together(self.tls || !has_files, "security: ca_file, certificate_file and key_file need tls = true")?;
+        together(
+            self.certificate_file.is_some() == self.key_file.is_some(),
+            "security: certificate_file and key_file go together",
+        )?;
+        let has_user = self.username.is_some() && self.password_file.is_some();
+        let has_none = self.username.is_none() && self.password_file.is_none();
+        together(
+            if self.mechanism.is_some() { has_user } else { has_none },
+            "security: mechanism, username and password_file go together",
+        )?;
+        together(
+            self.tls || self.mechanism != Some(Mechanism::Plain),
+            "security: PLAIN sends the password itself and needs tls = true",
+        )
+    }
+
+    pub(crate) fn configure(&self, config: &mut ClientConfig) -> Result<(), SettingsError> {
+        let protocol = match (self.tls, self.mechanism) {
+            (false, None) => "PLAINTEXT",
+            (false, Some(_)) => "SASL_PLAINTEXT",
+            (true, None) => "SSL",
+            (true, Some(_)) => "SASL_SSL",
+        };
+        config.set("security.protocol", protocol);
+        let files = [
+            ("ca_file", "ssl.ca.location", &self.ca_file),
+            ("certificate_file", "ssl.certificate.location", &self.certificate_file),
+            ("key_file", "ssl.key.location", &self.key_file),
+        ];
+        for (name, key, path) in files {
+            if let Some(path) = path {
+                // Found out here, with its name: librdkafka would only say that it could not connect.
+                read(name, path)?;
+                config.set(key, path.to_string_lossy());
+            }
+        }
+        if let (Some(mechanism), Some(username), Some(path)) =
+            (self.mechanism, &self.username, &self.password_file)
+        {
+            let password = read("password_file", path)?;
+            config
+                .set("sasl.mechanism", mechanism.to_string())
+                .set("sasl.username", username)
+                .set("sasl.password", password.trim_end_matches(['\r', '\n']));
+        }
+        Ok(())
+    }
+}
+
+fn read(name: &'static str, path: &Path) -> Result<String, SettingsError> {
+    std::fs::read_to_string(path).map_err(|cause| SettingsError::File { name, path: path.to_owned(), cause })
 }

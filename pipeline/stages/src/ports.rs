@@ -128,9 +128,10 @@ pub enum LogError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// Another worker has taken this one's slot, and with it all its partitions: whoever is left must end.
-    #[error("another worker has the slot {0}: give each process a slot of its own")]
-    Fenced(String),
+    /// The worker has no future: another took its place, or its place cannot be known. The process has to end; whoever
+    /// supervises it starts it anew, and nothing is lost with it.
+    #[error("the worker is over: {0}")]
+    Over(String),
     /// What the log kept is damaged: nothing may go on.
     #[error("the log is damaged: {0}")]
     Damaged(String),

@@ -25,6 +25,8 @@ pub const ANCHOR_LOG: &str = "anchor-log";
 pub const PROOFS: &str = "proofs";
 /// The topic of prove's state.
 pub const PROVE_LOG: &str = "prove-log";
+/// The topic to which every stage writes what each of its transactions did; see [`crate::manifest`].
+pub const AUDIT: &str = "audit";
 
 /// One stage of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub struct Hop {
     pub stage: &'static str,
     /// The topics it reads. Ingest reads also whatever topics its sources name.
     pub reads: &'static [&'static str],
-    /// The topics it writes.
+    /// The topics it writes, besides [`AUDIT`].
     pub writes: &'static [&'static str],
     /// The topic that holds its state, which only it writes and reads; same partition as its input.
     pub state: Option<&'static str>,
@@ -79,3 +81,8 @@ pub const ROUTE: [Hop; 5] = [
         key: "the log",
     },
 ];
+
+/// Whether a topic is one that the stages write: it belongs to a deployment and to nobody else.
+pub fn is_inner(topic: &str) -> bool {
+    ROUTE.iter().any(|hop| hop.writes.contains(&topic) || hop.state == Some(topic)) || topic == AUDIT
+}

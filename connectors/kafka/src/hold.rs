@@ -1,0 +1,590 @@
+//! Membership in a consumer group: which partitions are ours, and what has come of them.
+//!
+//! A thread of its own polls the consumer at all times, so that partitions change hands within a heartbeat, however
+//! long the stage reads its state back or computes. Two locks keep the promises: `ownership` is held for the length of
+//! a transaction, so a partition goes either before a transaction or after it, never within; `inbox` is what was read
+//! and not taken yet.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use killick_stages::ports::LogError;
+use killick_stages::record::{Partition, Record};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+use tracing::{debug, error, info, warn};
+
+use crate::client::{self, ASK, failed, list};
+use crate::figures::Figures;
+use crate::log::Start;
+use crate::message;
+use crate::names::Names;
+
+/// Longest wait for records: also how late a stop is noticed.
+const POLL: Duration = Duration::from_millis(50);
+/// Bytes in the inbox above which reading pauses, and below which it goes on.
+const BYTES: (usize, usize) = (16 << 20, 4 << 20);
+/// What a record costs beside its bytes.
+const RECORD: usize = 200;
+/// Records handed over at once.
+const TOGETHER: usize = 2_000;
+
+/// A partition that is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owned {
+    /// The number of its assignment: what was read in an earlier one is void.
+    pub assignment: u64,
+    /// The offset that the group has committed.
+    pub committed: u64,
+}
+
+/// What is ours. Whoever holds the lock on it knows that nothing of it goes.
+#[derive(Default)]
+pub struct Ownership {
+    pub partitions: BTreeMap<Partition, Owned>,
+    /// The group's generation in which that holds. Taken in the callback that told of it, and nowhere else: what the
+    /// consumer says at other times may belong to no generation, and a commit under it would be taken from anyone.
+    pub metadata: Option<Arc<ConsumerGroupMetadata>>,
+    assignments: u64,
+}
+
+/// What was read and not taken yet.
+#[derive(Default)]
+struct Inbox {
+    events: VecDeque<Event>,
+    bytes: usize,
+    /// Why nothing more will come.
+    over: Option<String>,
+    /// An error that may pass, told once.
+    failed: Option<String>,
+    is_damaged: Option<String>,
+    /// When the stage last asked for something.
+    beat: Option<Instant>,
+}
+
+/// What the stage is told, with the number of the assignment.
+#[derive(Debug)]
+pub enum Event {
+    Assigned(Partition, Owned),
+    Revoked(Partition),
+    Record(Record),
+}
+
+/// A membership.
+pub struct Hold {
+    shared: Arc<Shared>,
+    consumer: Option<Arc<BaseConsumer<Context>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    names: Names,
+    member: String,
+    start: Start,
+    poll_timeout: Duration,
+    ownership: Mutex<Ownership>,
+    inbox: Mutex<Inbox>,
+    arrived: Condvar,
+    is_paused: AtomicBool,
+    stop: AtomicBool,
+    figures: Arc<Figures>,
+}
+
+/// How a member behaves.
+pub struct Member<'a> {
+    pub config: rdkafka::ClientConfig,
+    pub names: Names,
+    pub member: String,
+    pub topics: &'a [String],
+    pub start: Start,
+    pub poll_timeout: Duration,
+    pub figures: Arc<Figures>,
+}
+
+impl Hold {
+    /// Joins the group; partitions come later.
+    pub fn join(member: Member<'_>) -> Result<Self, LogError> {
+        let Member { config, names, member, topics, start, poll_timeout, figures } = member;
+        let shared = Arc::new(Shared {
+            names,
+            member,
+            start,
+            poll_timeout,
+            ownership: Mutex::default(),
+            inbox: Mutex::new(Inbox { beat: Some(Instant::now()), ..Inbox::default() }),
+            arrived: Condvar::new(),
+            is_paused: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            figures,
+        });
+        let context = Context(Arc::clone(&shared));
+        let consumer: Arc<BaseConsumer<Context>> =
+            Arc::new(config.create_with_context(context).map_err(failed)?);
+        let names: Vec<String> = topics.iter().map(|topic| shared.names.topic(topic)).collect();
+        consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>()).map_err(failed)?;
+        let thread = {
+            let (shared, consumer) = (Arc::clone(&shared), Arc::clone(&consumer));
+            let work = move || shared.poll_all(&consumer);
+            std::thread::Builder::new().name("kafka-poll".into()).spawn(work).map_err(failed)?
+        };
+        Ok(Self { shared, consumer: Some(consumer), thread: Some(thread) })
+    }
+
+    /// What is ours, held until the guard goes.
+    pub fn ownership(&self) -> MutexGuard<'_, Ownership> {
+        self.shared.ownership()
+    }
+
+    /// Whether the group has taken all that is ours away, though nobody was told yet.
+    pub fn is_lost(&self) -> bool {
+        self.consumer.as_ref().is_some_and(|consumer| consumer.assignment_lost())
+    }
+
+    /// Where the group goes on in these partitions, with the text that was committed beside each offset. Waits for
+    /// transactions that are under way.
+    pub fn committed(
+        &self,
+        partitions: impl Iterator<Item = Partition>,
+    ) -> Result<BTreeMap<Partition, (u64, String)>, LogError> {
+        let Some(consumer) = &self.consumer else { return Err(failed("the worker is closed")) };
+        self.shared.committed(consumer, &list(&self.shared.names, &partitions.collect::<Vec<_>>()))
+    }
+
+    /// Waits for events, and takes at most so many bytes of records; only changes of what is ours while `paused`.
+    pub fn take(&self, wait: Duration, bytes: usize, paused: bool) -> Result<Vec<Event>, LogError> {
+        let deadline = Instant::now() + wait;
+        let mut inbox = self.shared.inbox();
+        inbox.beat = Some(Instant::now());
+        loop {
+            let events = inbox.take(bytes, paused);
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            inbox.fault()?;
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return Ok(events);
+            }
+            inbox = self.shared.arrived.wait_timeout(inbox, rest).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Says that the stage is alive, though it asks for no records.
+    pub fn beat(&self) {
+        self.shared.inbox().beat = Some(Instant::now());
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // The consumer closes where it was polled, and only there.
+        self.consumer = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            error!(member = self.shared.member, "the polling thread ended in a panic: this is a defect");
+        }
+    }
+}
+
+impl Inbox {
+    fn take(&mut self, bytes: usize, paused: bool) -> Vec<Event> {
+        let mut taken = Vec::new();
+        let mut size = 0;
+        while let Some(event) = self.events.pop_front() {
+            match &event {
+                Event::Record(_) if paused || size >= bytes => {
+                    self.events.push_front(event);
+                    break;
+                }
+                Event::Record(record) => {
+                    let own = cost(record);
+                    size += own;
+                    self.bytes -= own;
+                }
+                _ => {}
+            }
+            taken.push(event);
+        }
+        taken
+    }
+
+    /// What went wrong, told when all that came before it is taken.
+    fn fault(&mut self) -> Result<(), LogError> {
+        if let Some(why) = &self.is_damaged {
+            return Err(LogError::Damaged(why.clone()));
+        }
+        if let Some(why) = &self.over {
+            return Err(LogError::Over(why.clone()));
+        }
+        self.failed.take().map_or(Ok(()), |why| Err(failed(why)))
+    }
+
+    /// What was read of a partition is void.
+    fn forget(&mut self, gone: &BTreeSet<Partition>) {
+        let mut untold = BTreeSet::new();
+        self.events.retain(|event| match event {
+            Event::Assigned(partition, ..) if gone.contains(partition) => {
+                untold.insert(partition.clone());
+                false
+            }
+            Event::Record(record) => !gone.contains(&record.partition),
+            _ => true,
+        });
+        self.bytes = self
+            .events
+            .iter()
+            .map(|event| match event {
+                Event::Record(record) => cost(record),
+                _ => 0,
+            })
+            .sum();
+        for partition in gone.difference(&untold) {
+            self.events.push_front(Event::Revoked(partition.clone()));
+        }
+    }
+}
+
+fn cost(record: &Record) -> usize {
+    let headers: usize =
+        record.headers.iter().map(|header| header.name.len() + header.value.len() + 60).sum();
+    record.key.len() + record.value.len() + headers + RECORD
+}
+
+impl Shared {
+    fn ownership(&self) -> MutexGuard<'_, Ownership> {
+        self.ownership.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The polling thread.
+    fn poll_all(&self, consumer: &BaseConsumer<Context>) {
+        while !self.is_stopping() && self.inbox().over.is_none() {
+            if self.is_stuck() {
+                // Not polling gives the partitions to another worker.
+                std::thread::sleep(POLL);
+                continue;
+            }
+            self.press_back(consumer);
+            let mut records = Vec::new();
+            let mut wait = POLL;
+            while records.len() < TOGETHER {
+                match consumer.poll(wait) {
+                    Some(Ok(message)) => records.extend(self.accept(&message)),
+                    Some(Err(error)) => {
+                        self.fault(consumer, &error);
+                        break;
+                    }
+                    None => break,
+                }
+                wait = Duration::ZERO;
+            }
+            if !records.is_empty() {
+                self.deliver(records);
+            }
+        }
+    }
+
+    /// A record of a partition that is ours.
+    fn accept(&self, message: &BorrowedMessage<'_>) -> Option<Record> {
+        let partition = self.names.partition_of(message.topic(), message.partition());
+        Some(message::record(message, partition))
+    }
+
+    fn deliver(&self, records: Vec<Record>) {
+        Figures::add(&self.figures.records, records.len() as u64);
+        let mut inbox = self.inbox();
+        inbox.bytes += records.iter().map(cost).sum::<usize>();
+        inbox.events.extend(records.into_iter().map(Event::Record));
+        drop(inbox);
+        self.arrived.notify_all();
+    }
+
+    /// Whether the stage has asked for nothing for so long that somebody else should do its work.
+    fn is_stuck(&self) -> bool {
+        let still = self.inbox().beat.map_or(Duration::ZERO, |beat| beat.elapsed());
+        if still > self.poll_timeout * 3 {
+            // Whoever supervises the process starts it anew; nothing is lost with it.
+            error!(member = self.member, ?still, "the stage hangs: ending the process");
+            std::process::exit(70);
+        }
+        still > self.poll_timeout / 2
+    }
+
+    /// Stops reading while much waits to be taken.
+    fn press_back(&self, consumer: &BaseConsumer<Context>) {
+        let bytes = self.inbox().bytes;
+        let is_paused = self.is_paused.load(Ordering::Relaxed);
+        let change = match is_paused {
+            false if bytes > BYTES.0 => true,
+            true if bytes < BYTES.1 => false,
+            _ => return,
+        };
+        let Ok(assignment) = consumer.assignment() else { return };
+        let outcome = if change { consumer.pause(&assignment) } else { consumer.resume(&assignment) };
+        match outcome {
+            Ok(()) => self.is_paused.store(change, Ordering::Relaxed),
+            Err(error) => warn!(member = self.member, %error, change, "cannot pause or resume reading"),
+        }
+    }
+
+    /// What an error of the consumer means for this worker.
+    fn fault(&self, consumer: &BaseConsumer<Context>, error: &KafkaError) {
+        use RDKafkaErrorCode as Code;
+        let mut inbox = self.inbox();
+        match error {
+            KafkaError::MessageConsumptionFatal(code) => {
+                let member = &self.member;
+                inbox.over = Some(if *code == Code::FencedInstanceId {
+                    format!("another process has the slot of {member}: give each process a slot of its own")
+                } else {
+                    format!("{member}: {code}")
+                });
+            }
+            KafkaError::MessageConsumption(Code::PollExceeded) => {
+                warn!(member = self.member, "the stage took too long: its partitions go to others");
+                return;
+            }
+            KafkaError::MessageConsumption(
+                Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::NoOffset,
+            ) => {
+                drop(inbox);
+                let why = self.missing(consumer).unwrap_or_else(|| error.to_string());
+                inbox = self.inbox();
+                inbox.is_damaged = Some(why);
+            }
+            KafkaError::MessageConsumption(
+                code @ (Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownTopic),
+            ) => inbox.failed = Some(format!("{}: {code}", self.member)),
+            // Librdkafka tries again by itself.
+            other => {
+                debug!(member = self.member, error = %other, "the consumer met an error");
+                return;
+            }
+        }
+        // Whatever was ours is nobody's word any more.
+        if inbox.over.is_some() {
+            drop(inbox);
+            self.lose_all();
+        }
+        self.arrived.notify_all();
+    }
+
+    /// Names the partition whose next record is not there any more.
+    fn missing(&self, consumer: &BaseConsumer<Context>) -> Option<String> {
+        let partitions: Vec<_> = self.ownership().partitions.keys().cloned().collect();
+        let committed = self.committed(consumer, &list(&self.names, &partitions)).ok()?;
+        committed.into_iter().find_map(|(partition, (next, _))| {
+            let name = self.names.topic(partition.topic.as_str());
+            let (low, high) = consumer.fetch_watermarks(&name, client::number(&partition), ASK).ok()?;
+            let next_offset = i64::try_from(next).ok()?;
+            (next_offset < low || next_offset > high).then(|| format!(
+                "offset {next} of {name}/{} is next, and the topic has {low} to {high}: records were removed before they were \
+                 read, or the topic was made anew; find out which before the group's offset is set by hand",
+                partition.number
+            ))
+        })
+    }
+
+    fn lose_all(&self) {
+        let mut ownership = self.ownership();
+        let gone: BTreeSet<_> = std::mem::take(&mut ownership.partitions).into_keys().collect();
+        ownership.metadata = None;
+        self.inbox().forget(&gone);
+        drop(ownership);
+        self.arrived.notify_all();
+    }
+
+    /// Where the group goes on.
+    fn committed(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        partitions: &TopicPartitionList,
+    ) -> Result<BTreeMap<Partition, (u64, String)>, LogError> {
+        let found = consumer.committed_offsets(partitions.clone(), ASK).map_err(failed)?;
+        let mut committed = BTreeMap::new();
+        for entry in found.elements() {
+            entry.error().map_err(failed)?;
+            if let Offset::Offset(offset) = entry.offset() {
+                let partition = self.names.partition_of(entry.topic(), entry.partition());
+                let offset = u64::try_from(offset).unwrap_or_default();
+                committed.insert(partition, (offset, entry.metadata().to_owned()));
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Where each of these partitions goes on: at the committed offset, or as [`Start`] says.
+    fn positions(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        partitions: &TopicPartitionList,
+    ) -> Result<BTreeMap<Partition, u64>, LogError> {
+        let committed = self.committed(consumer, partitions)?;
+        let mut positions = BTreeMap::new();
+        for entry in partitions.elements() {
+            let partition = self.names.partition_of(entry.topic(), entry.partition());
+            let next = match (committed.get(&partition), self.start) {
+                (Some((next, _)), _) => *next,
+                (None, Start::FirstKept) => {
+                    let (low, _) = consumer.fetch_watermarks(entry.topic(), entry.partition(), ASK).map_err(
+                        |error| client::failed_at(format_args!("the start of {partition}"), &error),
+                    )?;
+                    u64::try_from(low).unwrap_or_default()
+                }
+                (None, Start::Committed) => {
+                    return Err(LogError::Damaged(format!(
+                        "the group has no offset in {}/{}: it is new, or its offsets were removed; `killick topics apply` sets \
+                         the offsets of new groups and partitions",
+                        entry.topic(),
+                        entry.partition()
+                    )));
+                }
+            };
+            positions.insert(partition, next);
+        }
+        Ok(positions)
+    }
+
+    /// Takes over partitions. Runs in the polling thread, within its call.
+    fn assign(&self, consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) {
+        let deadline = Instant::now() + self.poll_timeout / 2;
+        let positions = loop {
+            match self.positions(consumer, partitions) {
+                Ok(positions) => break positions,
+                Err(LogError::Damaged(why)) => {
+                    self.inbox().is_damaged = Some(why);
+                    self.arrived.notify_all();
+                    break BTreeMap::new();
+                }
+                Err(error) if Instant::now() < deadline && !self.is_stopping() => {
+                    warn!(member = self.member, %error, "the group's offsets cannot be read; trying again");
+                    std::thread::sleep(POLL);
+                }
+                Err(error) => {
+                    self.inbox().over = Some(format!("{}: its offsets cannot be read: {error}", self.member));
+                    self.arrived.notify_all();
+                    break BTreeMap::new();
+                }
+            }
+        };
+        let mut with_offsets = TopicPartitionList::new();
+        for (partition, next) in &positions {
+            let name = self.names.topic(partition.topic.as_str());
+            let Ok(offset) = client::offset(*next) else { continue };
+            // An offset that was just read is one.
+            let _ = with_offsets.add_partition_offset(&name, client::number(partition), offset);
+        }
+        let outcome = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(&with_offsets),
+            _ => consumer.assign(&with_offsets),
+        };
+        if let Err(error) = outcome {
+            self.inbox().over = Some(format!("{}: it cannot take its partitions: {error}", self.member));
+            self.arrived.notify_all();
+            return;
+        }
+        if self.is_paused.load(Ordering::Relaxed)
+            && let Err(error) = consumer.pause(&with_offsets)
+        {
+            debug!(member = self.member, %error, "new partitions are not paused");
+        }
+        info!(member = self.member, partitions = positions.len(), "assigned");
+        Figures::add(&self.figures.assigned, positions.len() as u64);
+        let mut ownership = self.ownership();
+        // Also where nothing came: the generation is another.
+        ownership.metadata = consumer.group_metadata().map(Arc::new);
+        let mut inbox = self.inbox();
+        for (partition, committed) in positions {
+            ownership.assignments += 1;
+            let owned = Owned { assignment: ownership.assignments, committed };
+            ownership.partitions.insert(partition.clone(), owned);
+            inbox.events.push_back(Event::Assigned(partition, owned));
+        }
+        drop(inbox);
+        self.arrived.notify_all();
+    }
+
+    /// Lets partitions go. A transaction that is under way ends first; no other one begins with them.
+    fn revoke(&self, consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) {
+        let is_lost = consumer.assignment_lost();
+        let gone: BTreeSet<Partition> = partitions
+            .elements()
+            .iter()
+            .map(|entry| self.names.partition_of(entry.topic(), entry.partition()))
+            .collect();
+        let mut ownership = self.ownership();
+        let gone: BTreeSet<Partition> =
+            gone.into_iter().filter(|partition| ownership.partitions.remove(partition).is_some()).collect();
+        self.inbox().forget(&gone);
+        drop(ownership);
+        self.arrived.notify_all();
+        let outcome = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
+            _ => consumer.unassign(),
+        };
+        if let Err(error) = outcome {
+            warn!(member = self.member, %error, "partitions are not given back");
+        }
+        info!(member = self.member, partitions = gone.len(), is_lost, "revoked");
+        Figures::add(if is_lost { &self.figures.lost } else { &self.figures.revoked }, gone.len() as u64);
+    }
+}
+
+/// Where librdkafka calls back.
+pub struct Context(Arc<Shared>);
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        client::tell(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let mut lag = BTreeMap::new();
+        for topic in statistics.topics.values() {
+            for partition in topic.partitions.values().filter(|partition| partition.consumer_lag >= 0) {
+                let own = self.0.names.partition_of(&topic.topic, partition.partition);
+                lag.insert(own, partition.consumer_lag);
+            }
+        }
+        self.0.figures.set_lag(lag);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.0.assign(consumer, partitions),
+            _ => self.0.revoke(consumer, partitions),
+        }
+    }
+}

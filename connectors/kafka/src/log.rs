@@ -1,0 +1,258 @@
+//! A worker's hold on the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use killick_stages::ports::{Log, LogError, Polled, Producer as _};
+use killick_stages::record::{Micros, Output, Partition, Record};
+use killick_stages::stage::Part;
+
+use crate::client::{client_config, consumer_config, failed};
+use crate::figures::Figures;
+use crate::hold::{Event, Hold, Member, Owned};
+use crate::message;
+use crate::names::Names;
+use crate::producer::KafkaProducer;
+use crate::reader::KafkaReader;
+use crate::settings::Settings;
+use crate::transactor::{Transaction, Transactor};
+
+/// Bytes of records that one poll gives.
+const POLL_BYTES: usize = 8 << 20;
+
+/// How the partitions of a group are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Each worker keeps what it has as far as that is fair (`cooperative-sticky`): for stages with much state.
+    Sticky,
+    /// By number, the same for every topic (`range`): for stages that need the same partition of two topics.
+    Range,
+}
+
+/// Where a group begins in a partition in which it never was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record that is kept.
+    FirstKept,
+    /// Nowhere: its first offset has to be set by whoever makes the topic. So offsets that went are found out.
+    Committed,
+}
+
+/// What a worker joins.
+#[derive(Debug, Clone)]
+pub struct Join<'a> {
+    /// The group: the stage's name.
+    pub group: &'a str,
+    /// The worker's place in the group, the same again after a restart. A second worker in the same place ends the first.
+    pub slot: &'a str,
+    /// The topics it reads.
+    pub topics: &'a [String],
+    /// How partitions are shared out; the same for all workers of the group.
+    pub sharing: Sharing,
+    /// Where it begins.
+    pub start: Start,
+}
+
+/// One worker of a group.
+pub struct KafkaLog {
+    // Before the transactor: what is ours goes first.
+    hold: Hold,
+    transactor: Transactor,
+    settings: Settings,
+    name: String,
+    /// What the stage was told to be ours.
+    told: BTreeMap<Partition, Owned>,
+    /// The numbers of partitions of topics that were written to.
+    counts: BTreeMap<Box<str>, u32>,
+    producer: Option<KafkaProducer>,
+    reader: Option<KafkaReader>,
+    is_paused: bool,
+    figures: Arc<Figures>,
+}
+
+impl KafkaLog {
+    /// Joins a group; partitions come later, by [`Log::poll`].
+    ///
+    /// # Errors
+    /// [`LogError::Failed`] if the settings cannot work.
+    pub fn join(settings: &Settings, join: &Join<'_>) -> Result<Self, LogError> {
+        let names = Names::new(&settings.prefix);
+        let name = names.worker(join.group, join.slot);
+        let figures = Arc::new(Figures::default());
+        let millis = |span: killick_stages::span::Span| (span.micros() / 1_000).to_string();
+        let mut config = consumer_config(settings, &name, &names.group(join.group)).map_err(failed)?;
+        config
+            .set("group.instance.id", &name)
+            .set(
+                "partition.assignment.strategy",
+                match join.sharing {
+                    Sharing::Sticky => "cooperative-sticky",
+                    Sharing::Range => "range",
+                },
+            )
+            .set("session.timeout.ms", millis(settings.session_timeout))
+            .set("heartbeat.interval.ms", (settings.session_timeout.micros() / 4_000).to_string())
+            .set("max.poll.interval.ms", millis(settings.poll_timeout));
+        let member = Member {
+            config,
+            names: names.clone(),
+            member: name.clone(),
+            topics: join.topics,
+            start: join.start,
+            poll_timeout: settings.poll_timeout.duration(),
+            figures: Arc::clone(&figures),
+        };
+        let mut config = client_config(settings, &name).map_err(failed)?;
+        config
+            .set("transactional.id", &name)
+            .set("transaction.timeout.ms", millis(settings.transaction_timeout))
+            // As long as librdkafka lets it be: a request that times out is sent again, and its late first copy could end
+            // the next transaction.
+            .set("socket.timeout.ms", millis(settings.transaction_timeout))
+            // A record that is not taken by then spoils its transaction.
+            .set("message.timeout.ms", (settings.transaction_timeout.micros() / 1_000 * 9 / 10).to_string())
+            .set("linger.ms", "1")
+            .set("compression.type", "lz4")
+            .set("queue.buffering.max.kbytes", "131072")
+            .set("statistics.interval.ms", "1000");
+        let timeout = settings.transaction_timeout.duration();
+        let transactor = Transactor::new(config, names.clone(), name.clone(), timeout, Arc::clone(&figures));
+        Ok(Self {
+            hold: Hold::join(member)?,
+            transactor,
+            settings: settings.clone(),
+
+            name,
+            told: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            producer: None,
+            reader: None,
+            is_paused: false,
+            figures,
+        })
+    }
+
+    /// What this worker does, in numbers.
+    pub fn figures(&self) -> Arc<Figures> {
+        Arc::clone(&self.figures)
+    }
+
+    /// Whether a record could be written there: found out before anything is.
+    fn check(&mut self, output: &Output) -> Result<(), LogError> {
+        let (size, limit) = (message::size(output), self.settings.max_record);
+        if size > limit {
+            return Err(LogError::TooLarge { partition: output.partition.clone(), size, limit });
+        }
+        let topic = output.partition.topic.as_str();
+        if !self.counts.get(topic).is_some_and(|count| output.partition.number < *count) {
+            let count = self.reader()?.partition_count(topic)?;
+            self.counts.insert(topic.into(), count);
+            if output.partition.number >= count {
+                return Err(LogError::Unknown(output.partition.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn reader(&mut self) -> Result<&mut KafkaReader, LogError> {
+        if self.reader.is_none() {
+            self.reader = Some(KafkaReader::open(&self.settings, &self.name)?);
+        }
+        self.reader.as_mut().ok_or_else(|| failed("no reader"))
+    }
+}
+
+impl Log for KafkaLog {
+    fn poll(&mut self, wait: Duration) -> Result<Vec<Polled>, LogError> {
+        let mut polled = Vec::new();
+        for event in self.hold.take(wait, POLL_BYTES, self.is_paused)? {
+            polled.push(match event {
+                Event::Assigned(partition, owned) => {
+                    self.told.insert(partition.clone(), owned);
+                    Polled::Assigned(partition, owned.committed)
+                }
+                Event::Revoked(partition) => {
+                    self.told.remove(&partition);
+                    self.transactor.forget(&partition);
+                    Polled::Revoked(partition)
+                }
+                Event::Record(record) => Polled::Record(record),
+            });
+        }
+        Ok(polled)
+    }
+
+    fn commit(&mut self, parts: &[(Partition, Part)]) -> Result<(), LogError> {
+        self.hold.beat();
+        for output in parts.iter().flat_map(|(_, part)| &part.outputs) {
+            self.check(output)?;
+        }
+        // From here to the end of the transaction nothing of what is ours goes.
+        let mut ownership = self.hold.ownership();
+        let mut offsets = BTreeMap::new();
+        for (partition, part) in parts {
+            let owned = ownership.partitions.get(partition).filter(|owned| {
+                self.told.get(partition).is_some_and(|told| told.assignment == owned.assignment)
+            });
+            let Some(owned) = owned.filter(|_| !self.hold.is_lost()) else {
+                return Err(LogError::Lost(partition.clone()));
+            };
+            // Also where it does not move: so every transaction is bound to the group's generation, and can be found.
+            offsets.insert(partition.clone(), part.through.unwrap_or(owned.committed));
+        }
+        let Some(metadata) = ownership.metadata.clone() else {
+            return Err(failed("the group has not said yet who has what"));
+        };
+        self.transactor.run(&Transaction {
+            outputs: parts.iter().flat_map(|(_, part)| &part.outputs).collect(),
+            offsets: offsets.clone(),
+            metadata: &metadata,
+            is_lost: &|| self.hold.is_lost(),
+            committed: &|partitions| self.hold.committed(partitions.keys().cloned()),
+        })?;
+        for (partition, next) in offsets {
+            if let Some(owned) = ownership.partitions.get_mut(&partition) {
+                owned.committed = next;
+            }
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, partition: &Partition) -> Result<(), LogError> {
+        self.hold.beat();
+        let told = self.told.get(partition).map(|told| told.assignment);
+        let owned = self.hold.ownership().partitions.get(partition).map(|owned| owned.assignment);
+        if told.is_none() || told != owned {
+            return Err(LogError::Lost(partition.clone()));
+        }
+        if self.producer.is_none() {
+            self.producer = Some(KafkaProducer::open(&self.settings, &self.name)?);
+        }
+        let Some(producer) = &self.producer else { return Err(failed("no producer")) };
+        producer.produce(&[Output::tick(partition.clone())])
+    }
+
+    fn replay(
+        &mut self,
+        partition: &Partition,
+        since: Option<Micros>,
+        each: &mut dyn FnMut(Record),
+    ) -> Result<(), LogError> {
+        // A transaction of the worker before us may be open for as long as it may last, and for the brokers' round.
+        let patience = self.settings.transaction_timeout.duration() * 2 + Duration::from_secs(15);
+        let deadline = Instant::now() + patience;
+        self.reader()?;
+        let (hold, Some(reader)) = (&self.hold, &mut self.reader) else { return Err(failed("no reader")) };
+        reader.replay(partition, since, deadline, &|| hold.beat(), each)
+    }
+
+    fn pause(&mut self, paused: bool) {
+        self.is_paused = paused;
+    }
+
+    fn now(&self) -> Micros {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
+    }
+}

@@ -1,0 +1,212 @@
+//! Reads the log outside of any group.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use killick_stages::ports::{LogError, Reader};
+use killick_stages::record::{Micros, Partition, Record};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::client::{self, ASK, Plain, client_config, consumer_config, failed, failed_at};
+use crate::message;
+use crate::names::Names;
+use crate::settings::Settings;
+
+/// How long nothing may come where something has to.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Between two looks at a transaction that is open.
+const LOOK: Duration = Duration::from_millis(20);
+/// Bytes read at once when state is read back.
+const REPLAY_BYTES: usize = 4 << 20;
+
+/// A reader of committed records.
+pub struct KafkaReader {
+    settings: Settings,
+    names: Names,
+    name: String,
+    consumer: BaseConsumer<Plain>,
+    /// Sees the end of a partition with what is not committed yet.
+    uncommitted: BaseConsumer<Plain>,
+    /// Where the consumer stands: the partition, and the offset behind the last record that it gave.
+    stands: Option<(Partition, u64)>,
+    groups: HashMap<String, BaseConsumer<Plain>>,
+}
+
+impl KafkaReader {
+    /// A reader; `name` tells it apart in the brokers' logs.
+    ///
+    /// # Errors
+    /// [`LogError::Failed`] if the settings cannot work.
+    pub fn open(settings: &Settings, name: &str) -> Result<Self, LogError> {
+        let names = Names::new(&settings.prefix);
+        // It never joins this group: a consumer that reads wants to have one.
+        let mut config = consumer_config(settings, name, &names.group("reader")).map_err(failed)?;
+        config
+            .set("enable.partition.eof", "true")
+            .set("statistics.interval.ms", "0")
+            .set("fetch.wait.max.ms", "10");
+        let mut uncommitted = client_config(settings, name).map_err(failed)?;
+        uncommitted.set("isolation.level", "read_uncommitted");
+        Ok(Self {
+            settings: settings.clone(),
+            names,
+            name: name.to_owned(),
+            consumer: config.create_with_context(Plain).map_err(failed)?,
+            uncommitted: uncommitted.create_with_context(Plain).map_err(failed)?,
+            stands: None,
+            groups: HashMap::new(),
+        })
+    }
+
+    /// The number of partitions of a topic.
+    ///
+    /// # Errors
+    /// [`LogError::Unknown`] if there is no such topic; [`LogError::Failed`].
+    pub fn partition_count(&mut self, topic: &str) -> Result<u32, LogError> {
+        let count = client::partition_count(&self.consumer, &self.names.topic(topic))?;
+        count.ok_or_else(|| LogError::Unknown(Partition::new(topic, 0)))
+    }
+
+    /// Gives all records of a partition that were appended at or after `since`, up to its end as it is now: waits for
+    /// transactions that are open there, at most until `deadline`.
+    pub(crate) fn replay(
+        &mut self,
+        partition: &Partition,
+        since: Option<Micros>,
+        deadline: Instant,
+        beat: &dyn Fn(),
+        each: &mut dyn FnMut(Record),
+    ) -> Result<(), LogError> {
+        let (start, _) = self.range(partition)?;
+        let (_, end) = watermarks(&self.uncommitted, &self.names, partition)?;
+        while self.range(partition)?.1 < end {
+            if Instant::now() > deadline {
+                return Err(failed(format!("a transaction on {partition} stays open")));
+            }
+            beat();
+            std::thread::sleep(LOOK);
+        }
+        let mut next = match since {
+            Some(since) => self.offset_at(partition, since)?.unwrap_or(end),
+            None => start,
+        };
+        while next < end {
+            let records = self.read(partition, next, REPLAY_BYTES)?;
+            beat();
+            let Some(last) = records.last() else { break };
+            next = last.offset + 1;
+            records.into_iter().filter(|record| record.offset < end).for_each(&mut *each);
+        }
+        Ok(())
+    }
+
+    /// The offset of the first record appended at or after a time; none if there is none.
+    fn offset_at(&mut self, partition: &Partition, since: Micros) -> Result<Option<u64>, LogError> {
+        let mut list = TopicPartitionList::new();
+        // Times at the brokers are whole milliseconds.
+        let millis = Offset::Offset(since.div_euclid(1_000).max(0));
+        let name = self.names.topic(partition.topic.as_str());
+        list.add_partition_offset(&name, client::number(partition), millis).map_err(failed)?;
+        let found = self.uncommitted.offsets_for_times(list, ASK).map_err(|error| {
+            failed_at(format_args!("the first offset of {partition} since a time"), &error)
+        })?;
+        let Some(entry) = found.elements().into_iter().next() else { return Ok(None) };
+        entry.error().map_err(failed)?;
+        match entry.offset() {
+            Offset::Offset(offset) => Ok(u64::try_from(offset).ok()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Lets the consumer stand before `from`, if it does not.
+    fn stand(&mut self, partition: &Partition, from: u64) -> Result<(), LogError> {
+        if self.stands.as_ref().is_some_and(|(stands, next)| stands == partition && *next == from) {
+            return Ok(());
+        }
+        self.stands = None;
+        let mut list = TopicPartitionList::new();
+        let name = self.names.topic(partition.topic.as_str());
+        list.add_partition_offset(&name, client::number(partition), client::offset(from)?).map_err(failed)?;
+        self.consumer.assign(&list).map_err(failed)?;
+        self.stands = Some((partition.clone(), from));
+        Ok(())
+    }
+}
+
+fn watermarks(
+    consumer: &BaseConsumer<Plain>,
+    names: &Names,
+    partition: &Partition,
+) -> Result<(u64, u64), LogError> {
+    let name = names.topic(partition.topic.as_str());
+    let (low, high) = consumer
+        .fetch_watermarks(&name, client::number(partition), ASK)
+        .map_err(|error| failed_at(format_args!("the range of {partition}"), &error))?;
+    Ok((u64::try_from(low).unwrap_or_default(), u64::try_from(high).unwrap_or_default()))
+}
+
+impl Reader for KafkaReader {
+    fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>, LogError> {
+        let count = client::partition_count(&self.consumer, &self.names.topic(topic))?.unwrap_or(0);
+        Ok((0..count).map(|number| Partition::new(topic, number)).collect())
+    }
+
+    fn range(&mut self, partition: &Partition) -> Result<(u64, u64), LogError> {
+        watermarks(&self.consumer, &self.names, partition)
+    }
+
+    fn committed(&mut self, group: &str, partition: &Partition) -> Result<Option<u64>, LogError> {
+        if !self.groups.contains_key(group) {
+            let mut config =
+                consumer_config(&self.settings, &self.name, &self.names.group(group)).map_err(failed)?;
+            config.set("statistics.interval.ms", "0");
+            self.groups.insert(group.to_owned(), config.create_with_context(Plain).map_err(failed)?);
+        }
+        let Some(consumer) = self.groups.get(group) else { return Ok(None) };
+        let list = client::list(&self.names, [partition]);
+        let found = consumer
+            .committed_offsets(list, ASK)
+            .map_err(|error| failed_at(format_args!("the offset of {group} in {partition}"), &error))?;
+        let Some(entry) = found.elements().into_iter().next() else { return Ok(None) };
+        entry.error().map_err(failed)?;
+        match entry.offset() {
+            Offset::Offset(offset) => Ok(u64::try_from(offset).ok()),
+            _ => Ok(None),
+        }
+    }
+
+    fn read(&mut self, partition: &Partition, from: u64, max_bytes: usize) -> Result<Vec<Record>, LogError> {
+        let (start, _) = self.range(partition)?;
+        self.stand(partition, from.max(start))?;
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let deadline = Instant::now() + SILENCE;
+        while bytes < max_bytes {
+            match self.consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => {
+                    let record = message::record(&message, partition.clone());
+                    bytes += message.payload_len() + message.key_len() + 100;
+                    self.stands = Some((partition.clone(), record.offset + 1));
+                    records.push(record);
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    // The end is told once: whoever asks again has to stand anew.
+                    self.stands = None;
+                    break;
+                }
+                Some(Err(error)) => {
+                    self.stands = None;
+                    return Err(failed_at(format_args!("{partition} from offset {from}"), &error));
+                }
+                None if Instant::now() < deadline => {}
+                None => {
+                    self.stands = None;
+                    return Err(failed(format!("the brokers gave nothing of {partition} for {SILENCE:?}")));
+                }
+            }
+        }
+        Ok(records)
+    }
+}
