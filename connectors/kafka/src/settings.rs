@@ -19,6 +19,9 @@ pub struct Settings {
     /// What tells this process from the others of its stages, and is the same again after a restart: 1 to 64 of
     /// `a-zA-Z0-9._-`. Default: the host's name.
     pub slot: Option<String>,
+    /// Workers of ingest in one process, each with its share of the input partitions: they check signatures side by side.
+    /// 1 to 256; default: as many as there are cores.
+    pub ingest_workers: Option<u16>,
     /// TLS and who we are.
     pub security: Security,
     /// Replicas of each topic that we make. 1 to 100; default 3.
@@ -44,6 +47,7 @@ impl Default for Settings {
             brokers: Vec::new(),
             prefix: "killick.".to_owned(),
             slot: None,
+            ingest_workers: None,
             security: Security::default(),
             replication: 3,
             min_in_sync: 2,
@@ -148,6 +152,9 @@ impl Settings {
         )?;
         if let Some(slot) = &self.slot {
             range("slot", is_name(slot), slot, "1 to 64 of a-z A-Z 0-9 . _ -")?;
+        }
+        if let Some(workers) = &self.ingest_workers {
+            range("ingest_workers", (1..=256).contains(workers), workers, "1 to 256")?;
         }
         range("replication", (1..=100).contains(&self.replication), &self.replication, "1 to 100")?;
         let in_sync = (1..=self.replication).contains(&self.min_in_sync);
