@@ -19,10 +19,11 @@ macro_rules! schemas {
 }
 
 /// Every Avro schema.
-pub const SCHEMAS: [Schema; 10] = schemas![
+pub const SCHEMAS: [Schema; 11] = schemas![
     "accepted",
     "anchor",
     "anchor-state",
+    "audit-manifest",
     "batch",
     "batch-state",
     "dedup-delta",

@@ -20,6 +20,7 @@ use killick_proof::signature::PublicKey;
 use killick_proof::trust::{DeviceKey, LogKey, TrustFile, TrustedNetwork};
 use killick_stages::deployment::{self, Deployment};
 use killick_stages::frame::UniqueFrame;
+use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{Catalog, Chain};
 use killick_stages::record::Partition;
 use killick_stages::source::Unsigned;
@@ -161,7 +162,7 @@ impl Site {
     pub fn start(&mut self, runtime: &Handle, tap: Option<Tap>) -> Result<()> {
         let chain: Arc<dyn Chain> = Arc::new(DevChain(Arc::clone(&self.devnet)));
         let world = World { catalog: Arc::new(self.catalog.clone()), chain };
-        for (name, stage, inputs) in self.stages.drain(..) {
+        for (slot, (name, stage, inputs)) in self.stages.drain(..).enumerate() {
             let log = self.log.worker(name, &inputs)?;
             let office = Office::open(runtime.clone(), world.clone(), self.stop.clone());
             let counters = Arc::clone(&self.counters);
@@ -173,7 +174,8 @@ impl Site {
                 }
             });
             let state = route::ROUTE.iter().find(|hop| hop.stage == name).and_then(|hop| hop.state);
-            let worker = Worker::new(name, state, stage, log, office, tap);
+            let books = Bookkeeper::new(name, &format!("{name}-{slot}"), self.deployment.logs());
+            let worker = Worker::new(name, state, stage, log, office, books, tap);
             let (stop, failure) = (self.stop.clone(), Arc::clone(&self.failure));
             let work = move || {
                 if let Err(why) = worker.run(&stop) {
@@ -345,6 +347,7 @@ fn topics(plan: &Plan, deployment: &Deployment) -> Vec<TopicSpec> {
         spec(route::BATCH_LOG, logs, Cleanup::Compact, &[]),
         spec(route::ANCHOR_LOG, chains, Cleanup::Compact, &[]),
         spec(route::PROVE_LOG, logs, Cleanup::Compact, &[]),
+        spec(route::AUDIT, logs, kept, &[]),
     ]);
     topics
 }

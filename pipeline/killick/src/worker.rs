@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{Log, LogError, Polled};
 use killick_stages::record::{Micros, Partition};
 use killick_stages::stage::{Part, Stage};
@@ -38,6 +39,7 @@ pub struct Worker<L> {
     stage: Box<dyn Stage>,
     log: L,
     office: Office,
+    books: Bookkeeper,
     tap: Tap,
     answers: mpsc::Receiver<Answered>,
     /// What is put out and not yet committed, by input partition.
@@ -52,13 +54,14 @@ pub struct Worker<L> {
 }
 
 impl<L: Log> Worker<L> {
-    /// A worker named after its stage; its state is read back from `state_topic`.
+    /// A worker named after its stage; its state is read back from `state_topic`, its manifests come from `books`.
     pub fn new(
         name: &'static str,
         state_topic: Option<&'static str>,
         stage: Box<dyn Stage>,
         log: L,
         (office, answers): (Office, mpsc::Receiver<Answered>),
+        books: Bookkeeper,
         tap: Tap,
     ) -> Self {
         Self {
@@ -67,6 +70,7 @@ impl<L: Log> Worker<L> {
             stage,
             log,
             office,
+            books,
             tap,
             answers,
             parts: BTreeMap::new(),
@@ -139,6 +143,7 @@ impl<L: Log> Worker<L> {
         self.assignments += 1;
         self.owned.insert(partition.clone(), self.assignments);
         self.stage.assign(&partition, next);
+        self.books.assigned(&partition, next);
         let mut restored = 0_u64;
         if let Some(topic) = self.state_topic {
             let state = Partition::new(topic, partition.number);
@@ -176,6 +181,7 @@ impl<L: Log> Worker<L> {
     fn forget(&mut self, partition: &Partition) {
         debug!(stage = self.name, %partition, "no longer ours");
         self.owned.remove(partition);
+        self.books.revoked(partition);
         self.parts.remove(partition);
         self.ticked.remove(partition);
         self.stage.revoke(partition);
@@ -193,10 +199,11 @@ impl<L: Log> Worker<L> {
         Ok(())
     }
 
-    /// Commits everything put out, trying again until it is durable or no longer ours to write.
+    /// Commits everything put out, with its manifests, trying again until it is durable or no longer ours to write.
     fn commit(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         for (partition, part) in &mut self.parts {
             self.stage.seal(partition, part)?;
+            self.books.enter(partition, part, self.stage.tally(partition));
         }
         let mut parts: Vec<_> =
             std::mem::take(&mut self.parts).into_iter().filter(|(_, part)| !part.is_empty()).collect();
@@ -204,6 +211,7 @@ impl<L: Log> Worker<L> {
         while !parts.is_empty() {
             match self.log.commit(&parts) {
                 Ok(()) => {
+                    self.books.committed(&parts);
                     (self.tap)(self.name, &parts);
                     break;
                 }

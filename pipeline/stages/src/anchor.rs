@@ -27,7 +27,7 @@ use crate::ports::{ChainId, Look, Mined, Sent};
 use crate::record::{Micros, Output, Partition, Record};
 use crate::route::{ANCHOR_LOG, ANCHORS, CHECKPOINTS};
 use crate::span::Span;
-use crate::stage::{Answer, Halt, Part, Request, Stage};
+use crate::stage::{Answer, Halt, Part, Request, Stage, Tally};
 use crate::state::{AnchorState, Interval, Position};
 
 /// How checkpoints are anchored.
@@ -487,6 +487,11 @@ impl Stage for Anchor {
 
     fn seal(&mut self, _: &Partition, _: &mut Part) -> Result<(), Halt> {
         Ok(())
+    }
+
+    /// Checkpoints are no events.
+    fn tally(&mut self, _: &Partition) -> Tally {
+        Tally::default()
     }
 
     fn tick_due(&self, partition: &Partition) -> Option<Micros> {

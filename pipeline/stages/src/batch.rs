@@ -26,7 +26,7 @@ use crate::frame::{UniqueFrame, read_batch_body, write_batch_body};
 use crate::record::{Micros, Output, Partition, Record};
 use crate::route::{BATCH_LOG, BATCHES, CHECKPOINTS, UNIQUE};
 use crate::span::Span;
-use crate::stage::{Answer, Halt, Part, Request, Stage};
+use crate::stage::{Answer, Halt, Part, Request, Stage, Sum, Tally};
 use crate::state::BatchState;
 use crate::window::Window;
 
@@ -88,6 +88,8 @@ struct OpenLog {
     /// The largest append time of what was stepped.
     time: Micros,
     window: Window,
+    /// The statements of the batches that were cut since the last commit.
+    cut: Sum,
 }
 
 impl Batch {
@@ -173,6 +175,7 @@ impl Batch {
         value.bytes(&edge);
         value.string(&note);
 
+        window.statements.iter().for_each(|statement| log.cut.add(statement));
         log.log = grown;
         log.done =
             BatchState { next: end, first: end, time: window.time.max(log.done.time), log: edge.into() };
@@ -206,7 +209,8 @@ impl Stage for Batch {
         let log = Log::new(self.deployment.algorithm());
         let done = BatchState { next: 0, first: 0, time: Micros::MIN, log: log.encode().into() };
         let window = Window::default();
-        let open = OpenLog { next, is_checked: false, done, log, time: Micros::MIN, window };
+        let open =
+            OpenLog { next, is_checked: false, done, log, time: Micros::MIN, window, cut: Sum::default() };
         self.logs.insert(partition.number, open);
     }
 
@@ -279,6 +283,12 @@ impl Stage for Batch {
 
     fn seal(&mut self, _: &Partition, _: &mut Part) -> Result<(), Halt> {
         Ok(())
+    }
+
+    fn tally(&mut self, partition: &Partition) -> Tally {
+        let Some(log) = self.logs.get_mut(&partition.number) else { return Tally::default() };
+        let cut = std::mem::take(&mut log.cut);
+        Tally { taken: cut, passed: cut, batches: Some(log.log.size()), ..Tally::default() }
     }
 
     fn tick_due(&self, partition: &Partition) -> Option<Micros> {

@@ -10,7 +10,7 @@ use killick_proof::verify::Verifier;
 
 use crate::derive::tree_of;
 use crate::record::Micros;
-use crate::stage::StoredBatch;
+use crate::stage::{StoredBatch, Sum};
 
 /// What is told of a batch that passed.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Checked {
     pub(crate) times: (Micros, Micros),
     /// The tenants of the events, ascending.
     pub(crate) tenants: Vec<Box<str>>,
+    /// The sum of the events, as they are stored.
+    pub(crate) events: Sum,
 }
 
 /// Computes the root of a stored batch anew, decodes each of its statements, and has the verifier pass the receipt of one
@@ -45,7 +47,9 @@ pub(crate) fn check_batch(
         return Err(format!("it is batch {} of {}", header.number, header.origin));
     }
     let mut tenants = BTreeSet::new();
+    let mut events = Sum::default();
     for statement in &stored.batch.statements {
+        events.add(statement);
         let statement = Statement::decode(statement).map_err(|error| error.to_string())?;
         tenants.insert(statement.event.tenant);
     }
@@ -75,6 +79,7 @@ pub(crate) fn check_batch(
             leaves: tree.size(),
             times: (header.first_time, header.last_time),
             tenants: tenants.into_iter().map(Into::into).collect(),
+            events,
         }),
         (_, Some(fault)) => Err(format!("the receipt of its event {index} does not verify: {fault}")),
         (_, None) => Err(format!("the receipt of its event {index} reaches only the level {}", report.level)),

@@ -21,7 +21,7 @@ use crate::rejected::{Code, Origin, reasons};
 use crate::route::{ACCEPTED, DEDUP_LOG, REJECTED, UNIQUE};
 use crate::seen::{Key, Known, SEGMENT, Seen, Tag};
 use crate::span::Span;
-use crate::stage::{Answer, Halt, Part, Request, Stage};
+use crate::stage::{Answer, Halt, Part, Request, Stage, Sum, Tally};
 use crate::state::{DedupDelta, DeltaGroup};
 
 /// How long copies are found.
@@ -73,6 +73,7 @@ struct Log {
     /// Bytes of keys in it.
     delta_bytes: usize,
     seen: Seen,
+    tally: Tally,
 }
 
 impl Dedup {
@@ -97,7 +98,8 @@ impl Dedup {
 impl Log {
     fn new(next: u64, window: Span) -> Self {
         let delta = DedupDelta { from: next, to: next, time: Micros::MIN, groups: Vec::new() };
-        Self { next, restored: None, delta, delta_bytes: 0, seen: Seen::new(window.micros()) }
+        let seen = Seen::new(window.micros());
+        Self { next, restored: None, delta, delta_bytes: 0, seen, tally: Tally::default() }
     }
 
     /// Holds the state that was read back against the input, once, before the first record.
@@ -125,20 +127,28 @@ impl Log {
 
     /// Sorts the events of one frame into what passes and what does not.
     fn sort(&mut self, frame: &AcceptedFrame, seed: &[u8], at: &Record) -> Result<Sorted, Halt> {
-        let mut sorted = Sorted::default();
+        let unique = UniqueFrame { offset: at.offset, ..UniqueFrame::default() };
+        let mut sorted = Sorted { unique, keys: Vec::new(), rejected: Vec::new() };
         for event in &frame.events {
             let statement = Statement::decode(&event.statement).map_err(|error| {
                 halt(&at.partition, format!("a statement at offset {} does not decode: {error}", at.offset))
             })?;
             let (key, tag) = fingerprint(seed, &statement);
+            let sum = Sum::of(&event.statement);
+            self.tally.taken += sum;
             match self.seen.see(key, tag) {
                 Known::New => {
+                    self.tally.passed += sum;
                     sorted.unique.statements.push(event.statement.clone());
                     sorted.keys.extend_from_slice(&key);
                     sorted.keys.extend_from_slice(&tag);
                 }
-                Known::Same => sorted.unique.duplicates.push(copy(frame, event, &statement)),
+                Known::Same => {
+                    self.tally.duplicates += 1;
+                    sorted.unique.duplicates.push(copy(frame, event, &statement));
+                }
                 Known::Other => {
+                    self.tally.rejected += 1;
                     sorted.unique.conflicts.push(copy(frame, event, &statement));
                     sorted.rejected.push(conflict(frame, event, at.partition.number));
                 }
@@ -148,7 +158,6 @@ impl Log {
     }
 }
 
-#[derive(Default)]
 struct Sorted {
     unique: UniqueFrame,
     keys: Vec<u8>,
@@ -274,6 +283,10 @@ impl Stage for Dedup {
             out.outputs.push(log.close_delta(partition.number));
         }
         Ok(())
+    }
+
+    fn tally(&mut self, partition: &Partition) -> Tally {
+        self.logs.get_mut(&partition.number).map(|log| std::mem::take(&mut log.tally)).unwrap_or_default()
     }
 
     fn tick_due(&self, _: &Partition) -> Option<Micros> {

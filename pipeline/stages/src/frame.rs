@@ -64,6 +64,8 @@ impl AcceptedFrame {
 /// What dedup let through of one record of `accepted`, and what it did not: a record of `unique`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UniqueFrame {
+    /// The offset in `accepted` of the record that this came of.
+    pub offset: u64,
     /// The CBOR of the statements that are new, in order.
     pub statements: Vec<Bytes>,
     /// Copies of events that had been let through before, byte for byte as signed.
@@ -93,7 +95,8 @@ impl UniqueFrame {
     /// The frame's bytes.
     pub fn encode(&self) -> Bytes {
         let size: usize = self.statements.iter().map(|statement| statement.len() + 3).sum();
-        let mut out = Writer::with_capacity(size + 16);
+        let mut out = Writer::with_capacity(size + 24);
+        out.count(self.offset);
         out.array(self.statements.iter(), |out, statement| out.bytes(statement));
         out.array(self.duplicates.iter(), write_copy);
         out.array(self.conflicts.iter(), write_copy);
@@ -106,11 +109,12 @@ impl UniqueFrame {
     /// [`AvroError`].
     pub fn decode(value: &Bytes) -> Result<Self, AvroError> {
         let mut reader = Reader::new(value);
+        let offset = reader.count()?;
         let statements = reader.array(|reader| Ok(value.slice_ref(reader.bytes()?)))?;
         let duplicates = reader.array(read_copy)?;
         let conflicts = reader.array(read_copy)?;
         reader.end()?;
-        Ok(Self { statements, duplicates, conflicts })
+        Ok(Self { offset, statements, duplicates, conflicts })
     }
 }
 

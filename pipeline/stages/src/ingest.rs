@@ -25,7 +25,7 @@ use crate::record::{Micros, Output, Partition, Record};
 use crate::rejected::{self, Code};
 use crate::route::ACCEPTED;
 use crate::source::{Decoder, Freshness, PAYLOAD_LIMIT, Source, Unsigned};
-use crate::stage::{Answer, Halt, Part, Request, Stage};
+use crate::stage::{Answer, Halt, Part, Request, Stage, Tally};
 
 /// What ingest takes, from where, and from whom.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -289,9 +289,16 @@ fn unfit(unfit: Unfit) -> Reason {
 #[derive(Debug)]
 pub struct Ingest {
     checker: Arc<Checker>,
-    /// Statements gathered since the last commit, by input partition and log.
-    gathered: BTreeMap<Partition, BTreeMap<u32, Gathered>>,
+    /// What came of each input partition since the last commit.
+    open: BTreeMap<Partition, Open>,
     held: usize,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// Statements, by log.
+    logs: BTreeMap<u32, Gathered>,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -307,7 +314,7 @@ impl Ingest {
     /// [`ConfigError`].
     pub fn new(deployment: &Deployment, config: &Config) -> Result<Self, ConfigError> {
         let checker = Arc::new(Checker::new(deployment, config)?);
-        Ok(Self { checker, gathered: BTreeMap::new(), held: 0 })
+        Ok(Self { checker, open: BTreeMap::new(), held: 0 })
     }
 
     /// What says the verdicts: to be asked in parallel, with the verdicts given to [`Ingest::step_checked`] in order.
@@ -320,6 +327,7 @@ impl Ingest {
         match verdict {
             Verdict::Accepted { log, statement } => self.gather(record, log, statement, out),
             Verdict::Rejected { log, code, why } => {
+                self.open.entry(record.partition.clone()).or_default().tally.rejected += 1;
                 out.outputs.push(rejected::record(record, "ingest", code, &why, log));
             }
         }
@@ -327,8 +335,9 @@ impl Ingest {
     }
 
     fn gather(&mut self, record: &Record, log: u32, statement: Bytes, out: &mut Part) {
-        let logs = self.gathered.entry(record.partition.clone()).or_default();
-        let gathered = logs.entry(log).or_insert_with(|| Gathered {
+        let open = self.open.entry(record.partition.clone()).or_default();
+        open.tally.passed.add(&statement);
+        let gathered = open.logs.entry(log).or_insert_with(|| Gathered {
             frame: AcceptedFrame {
                 topic: record.partition.topic.as_str().into(),
                 partition: record.partition.number,
@@ -364,7 +373,7 @@ impl Stage for Ingest {
     }
 
     fn revoke(&mut self, partition: &Partition) {
-        for gathered in self.gathered.remove(partition).into_iter().flat_map(BTreeMap::into_values) {
+        for gathered in self.open.remove(partition).into_iter().flat_map(|open| open.logs.into_values()) {
             self.held -= gathered.bytes;
         }
     }
@@ -376,13 +385,18 @@ impl Stage for Ingest {
     }
 
     fn seal(&mut self, partition: &Partition, out: &mut Part) -> Result<(), Halt> {
-        for (log, gathered) in self.gathered.remove(partition).into_iter().flatten() {
+        let Some(open) = self.open.get_mut(partition) else { return Ok(()) };
+        for (log, gathered) in std::mem::take(&mut open.logs) {
             self.held -= gathered.bytes;
             if !gathered.frame.events.is_empty() {
                 out.outputs.push(accepted(log, &gathered.frame));
             }
         }
         Ok(())
+    }
+
+    fn tally(&mut self, partition: &Partition) -> Tally {
+        self.open.get_mut(partition).map(|open| std::mem::take(&mut open.tally)).unwrap_or_default()
     }
 
     fn tick_due(&self, _: &Partition) -> Option<Micros> {

@@ -17,6 +17,7 @@ pub mod devices;
 pub mod envelope;
 pub mod frame;
 pub mod ingest;
+pub mod manifest;
 pub mod mapping;
 pub mod ports;
 pub mod prove;

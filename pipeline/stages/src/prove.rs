@@ -30,7 +30,7 @@ use crate::ports::{AnchorRecord, BatchRecord, Spv};
 use crate::record::{Micros, Output, Partition, Record};
 use crate::route::{ANCHORS, BATCHES, PROOFS, PROVE_LOG};
 use crate::span::Span;
-use crate::stage::{Answer, Halt, Part, Request, Stage, StoredBatch};
+use crate::stage::{Answer, Halt, Part, Request, Stage, StoredBatch, Sum, Tally};
 use crate::state::ProveState;
 
 /// How proofs are made.
@@ -82,14 +82,23 @@ pub struct Prove {
 struct OpenLog {
     batches: Side,
     anchors: Side,
-    /// Batches on their way into the catalog: the offset behind each, and its size in bytes.
-    storing: VecDeque<(u64, usize)>,
+    /// Batches on their way into the catalog.
+    storing: VecDeque<Storing>,
     /// Anchors that wait, the first one being worked on: the offset behind each.
     waiting: VecDeque<(u64, AnchorFrame)>,
     /// How far the work on the first one is.
     work: Option<Work>,
     /// What is to be asked after the next commit.
     asks: Vec<(&'static str, Request)>,
+}
+
+/// A batch on its way into the catalog.
+#[derive(Debug)]
+struct Storing {
+    /// The input offset behind it.
+    next: u64,
+    bytes: usize,
+    sum: Sum,
 }
 
 /// One of the two inputs of a log.
@@ -102,6 +111,8 @@ struct Side {
     done: ProveState,
     /// Whether `done` differs from what `prove-log` says.
     is_dirty: bool,
+    /// The events of the batches that were stored, or told of, since the last commit.
+    events: Sum,
 }
 
 /// How far the work on an anchor is. Each step awaits one answer; the last one, as many as were asked for.
@@ -158,7 +169,9 @@ impl Prove {
                 header.number, header.origin
             ));
         }
-        log.storing.push_back((record.offset + 1, record.value.len()));
+        let mut sum = Sum::default();
+        batch.statements.iter().for_each(|statement| sum.add(statement));
+        log.storing.push_back(Storing { next: record.offset + 1, bytes: record.value.len(), sum });
         log.asks.push((BATCHES, Request::PutBatch(Box::new(batch))));
         Ok(())
     }
@@ -229,6 +242,7 @@ impl Prove {
             (Work::Reading { anchor, mut ask }, Answer::BatchRead(stored)) => {
                 let number = log.anchors.done.size;
                 let checked = check(verifier, stored.as_deref(), number, frame, &anchor)?;
+                log.anchors.events += checked.events;
                 out.outputs.push(ready(partition.number, frame, &anchor, checked));
                 log.anchors.done.size = number + 1;
                 log.anchors.is_dirty = true;
@@ -280,7 +294,8 @@ impl OpenLog {
     fn stored(&mut self, number: u64, out: &mut Part) -> Result<(), String> {
         let expected = self.batches.done.size;
         match self.storing.pop_front() {
-            Some((next, _)) if number == expected => {
+            Some(Storing { next, sum, .. }) if number == expected => {
+                self.batches.events += sum;
                 self.batches.done = ProveState { next, size: number + 1 };
                 self.batches.is_dirty = true;
                 out.through = Some(next);
@@ -429,6 +444,18 @@ impl Stage for Prove {
         Ok(())
     }
 
+    fn tally(&mut self, partition: &Partition) -> Tally {
+        let topic = partition.topic.as_str();
+        let log = self.logs.get_mut(&partition.number);
+        let Some(side) = log.and_then(|log| log.side(topic)) else { return Tally::default() };
+        let (events, batches) = (std::mem::take(&mut side.events), Some(side.done.size));
+        if topic == BATCHES {
+            Tally { taken: events, batches, ..Tally::default() }
+        } else {
+            Tally { passed: events, batches, ..Tally::default() }
+        }
+    }
+
     fn tick_due(&self, _: &Partition) -> Option<Micros> {
         None
     }
@@ -455,6 +482,6 @@ impl Stage for Prove {
     }
 
     fn held(&self) -> usize {
-        self.logs.values().flat_map(|log| &log.storing).map(|(_, bytes)| bytes).sum()
+        self.logs.values().flat_map(|log| &log.storing).map(|storing| storing.bytes).sum()
     }
 }

@@ -1,5 +1,6 @@
 //! What a stage is: a pure step, with the rest of the world as values.
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +45,10 @@ pub trait Stage: Send {
     /// As for [`Stage::step`].
     fn seal(&mut self, partition: &Partition, out: &mut Part) -> Result<(), Halt>;
 
+    /// What became of the events of this input partition since the last call: the shell asks right after
+    /// [`Stage::seal`], and writes the answer in the same transaction.
+    fn tally(&mut self, partition: &Partition) -> Tally;
+
     /// The log time from which on a tick in this input partition would close what is open there; `None` if nothing is.
     fn tick_due(&self, partition: &Partition) -> Option<Micros>;
 
@@ -80,6 +85,16 @@ pub struct Tally {
     pub rejected: u64,
     /// Copies of events that had been passed on before.
     pub duplicates: u64,
+    /// Batches of the log that the stage is done with, from the log's first on; `None` where it counts none.
+    pub batches: Option<u64>,
+}
+
+impl Tally {
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        let Self { taken, passed, rejected, duplicates, batches: _ } = self;
+        taken.events == 0 && passed.events == 0 && *rejected == 0 && *duplicates == 0
+    }
 }
 
 /// A number of events, and a sum that tells which: of the 128-bit hashes (XXH3) of their statements' CBOR, wrapping.
@@ -92,10 +107,21 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// An event by its statement's CBOR.
+    pub fn of(statement: &[u8]) -> Self {
+        Self { events: 1, hashes: xxhash_rust::xxh3::xxh3_128(statement) }
+    }
+
     /// Adds an event by its statement's CBOR.
     pub fn add(&mut self, statement: &[u8]) {
-        self.events += 1;
-        self.hashes = self.hashes.wrapping_add(xxhash_rust::xxh3::xxh3_128(statement));
+        *self += Self::of(statement);
+    }
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, more: Self) {
+        self.events += more.events;
+        self.hashes = self.hashes.wrapping_add(more.hashes);
     }
 }
 

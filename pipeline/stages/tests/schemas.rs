@@ -11,10 +11,12 @@ use apache_avro::writer::datum::GenericDatumWriter;
 use bytes::Bytes;
 use killick_stages::envelope::{self, Event};
 use killick_stages::frame::{AcceptedEvent, AcceptedFrame, AnchorFrame, Copy, ProofReady, UniqueFrame};
+use killick_stages::manifest::Manifest;
 use killick_stages::ports::BatchRecord;
 use killick_stages::record::{Partition, Record};
-use killick_stages::route::ROUTE;
+use killick_stages::route::{AUDIT, ROUTE};
 use killick_stages::source::Framing;
+use killick_stages::stage::{Sum, Tally};
 use killick_stages::state::{
     AnchorState, Attempt, BatchState, DedupDelta, DeltaGroup, Interval, Position, ProveState,
 };
@@ -118,12 +120,32 @@ proptest! {
 
     #[test]
     fn unique_frames_are_avro(
-        statements in vec(bytes(), 0..20), duplicates in vec(copy(), 0..5), conflicts in vec(copy(), 0..5),
+        offset in count(), statements in vec(bytes(), 0..20), duplicates in vec(copy(), 0..5),
+        conflicts in vec(copy(), 0..5),
     ) {
-        let frame = UniqueFrame { statements, duplicates, conflicts };
+        let frame = UniqueFrame { offset, statements, duplicates, conflicts };
         let encoded = frame.encode();
         read("unique", &encoded);
         prop_assert_eq!(UniqueFrame::decode(&encoded), Ok(frame));
+    }
+
+    #[test]
+    fn manifests_are_avro(
+        texts in (text(), text(), text()), partition in any::<u32>(), numbers in vec(count(), 6), hashes in any::<[u128; 2]>(),
+        batches in prop::option::of(count()),
+    ) {
+        let sum = |at: usize| Sum { events: numbers[at], hashes: hashes[at] };
+        let tally = Tally { taken: sum(0), passed: sum(1), rejected: numbers[2], duplicates: numbers[3], batches };
+        let manifest = Manifest {
+            stage: texts.0, input: Partition::new(&*texts.1, partition), from: numbers[4], to: numbers[5], tally,
+            worker: texts.2,
+        };
+        let encoded = manifest.encode();
+        let other = read("audit-manifest", &encoded);
+        prop_assert_eq!(
+            field(field(&other, "passed"), "hashes"), &Value::Fixed(16, hashes[1].to_be_bytes().to_vec())
+        );
+        prop_assert_eq!(Manifest::decode(&encoded), Ok(manifest));
     }
 
     #[test]
@@ -192,6 +214,7 @@ proptest! {
         let value = Bytes::from(value);
         let _ = AcceptedFrame::decode(&value);
         let _ = UniqueFrame::decode(&value);
+        let _ = Manifest::decode(&value);
         let _ = BatchRecord::decode(&value);
         let _ = AnchorFrame::decode(&value);
         let _ = ProofReady::decode(&value);
@@ -204,7 +227,7 @@ proptest! {
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
+struct TopicList {
     timestamps: String,
     topics: BTreeMap<String, Topic>,
 }
@@ -222,16 +245,17 @@ struct Topic {
     retention: Option<String>,
 }
 
-fn manifest() -> Manifest {
+fn topic_list() -> TopicList {
     serde_yaml_ng::from_str(killick_schemas::TOPICS).unwrap()
 }
 
 #[test]
 fn the_list_of_topics_has_those_of_the_route_and_no_other() {
-    let listed: BTreeSet<String> = manifest().topics.into_keys().collect();
+    let listed: BTreeSet<String> = topic_list().topics.into_keys().collect();
     let routed: BTreeSet<String> = ROUTE
         .iter()
         .flat_map(|hop| hop.reads.iter().chain(hop.writes).copied().chain(hop.state))
+        .chain([AUDIT])
         .map(str::to_owned)
         .collect();
     assert_eq!(listed, routed);
@@ -239,7 +263,7 @@ fn the_list_of_topics_has_those_of_the_route_and_no_other() {
 
 #[test]
 fn state_has_the_partitions_of_the_input_it_belongs_to() {
-    let topics = manifest().topics;
+    let topics = topic_list().topics;
     for hop in ROUTE {
         if let Some(state) = hop.state {
             for input in hop.reads {
@@ -251,10 +275,10 @@ fn state_has_the_partitions_of_the_input_it_belongs_to() {
 
 #[test]
 fn every_topic_says_all_that_is_needed_and_names_a_schema_that_is_there() {
-    let manifest = manifest();
-    assert_eq!(manifest.timestamps, "LogAppendTime");
+    let list = topic_list();
+    assert_eq!(list.timestamps, "LogAppendTime");
     let mut named = BTreeSet::new();
-    for (name, topic) in manifest.topics {
+    for (name, topic) in list.topics {
         assert!(!topic.purpose.is_empty() && !topic.key.is_empty(), "{name}");
         assert!(["logs", "chains", "free"].contains(&&*topic.partitions), "{name}: {}", topic.partitions);
         assert_eq!(topic.retention.is_some(), topic.cleanup == "delete", "{name}");

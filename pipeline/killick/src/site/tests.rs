@@ -71,6 +71,7 @@ fn the_table_of_the_readme_is_the_route() {
             format!("| {} | {} | {} | {state} | {} |", hop.stage, list(hop.reads), list(hop.writes), hop.key);
         assert!(readme.contains(&row), "the README lacks {row}");
     }
+    assert!(readme.contains(&format!("`{}`", route::AUDIT)), "the README lacks {}", route::AUDIT);
 }
 
 #[test]

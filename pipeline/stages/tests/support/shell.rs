@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use killick_stages::derive::log_path;
+use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{BatchRecord, Catalog};
 use killick_stages::record::{Micros, Output, Partition};
 use killick_stages::stage::{Answer, Part, Request, Stage, StoredBatch};
@@ -18,6 +19,7 @@ pub struct Shell {
     inputs: Vec<Partition>,
     make: Make,
     stage: Box<dyn Stage>,
+    books: Bookkeeper,
     /// The offset of the next record of each partition that is ours.
     owned: BTreeMap<Partition, u64>,
     parts: BTreeMap<Partition, Part>,
@@ -36,14 +38,17 @@ impl Shell {
         state_topic: Option<&'static str>,
         inputs: Vec<Partition>,
         make: Make,
+        audit_partitions: u32,
     ) -> Self {
         let stage = make();
+        let books = Bookkeeper::new(name, "sim", audit_partitions);
         Self {
             name,
             state_topic,
             inputs,
             make,
             stage,
+            books,
             owned: BTreeMap::new(),
             parts: BTreeMap::new(),
             asked: VecDeque::new(),
@@ -62,6 +67,7 @@ impl Shell {
     }
 
     fn lose(&mut self, partition: &Partition) {
+        self.books.revoked(partition);
         self.owned.remove(partition);
         self.parts.remove(partition);
         self.ticked.remove(partition);
@@ -109,6 +115,7 @@ impl Shell {
             }
             let next = world.log.next(self.name, partition);
             self.stage.assign(partition, next);
+            self.books.assigned(partition, next);
             self.owned.insert(partition.clone(), next);
             let Some(state) =
                 self.state_topic.filter(|_| world.bug != Some(Bug::StateNotRestored(self.name)))
@@ -153,6 +160,7 @@ impl Shell {
     fn commit(&mut self, world: &mut World, faults: &Faults) -> Result<bool, Fault> {
         for (partition, part) in &mut self.parts {
             self.stage.seal(partition, part).map_err(|halt| halt.to_string())?;
+            self.books.enter(partition, part, self.stage.tally(partition));
         }
         let parts: Vec<_> =
             std::mem::take(&mut self.parts).into_iter().filter(|(_, part)| !part.is_empty()).collect();
@@ -173,6 +181,7 @@ impl Shell {
             return Ok(false);
         }
         world.log.commit(self.name, &parts, world.now, &mut world.dice);
+        self.books.committed(&parts);
         if world.dice.chance(faults.crash) {
             // After it happened, but nobody heard of it.
             self.die();

@@ -139,7 +139,7 @@ fn shells(deployment: &Deployment) -> Vec<Shell> {
             _ => deployment.logs(),
         };
         let inputs = topics.iter().flat_map(|topic| (0..count).map(|number| Partition::new(*topic, number)));
-        Shell::new(hop.stage, hop.state, inputs.collect(), make(hop.stage))
+        Shell::new(hop.stage, hop.state, inputs.collect(), make(hop.stage), deployment.logs())
     };
     ROUTE.iter().map(shell).collect()
 }
