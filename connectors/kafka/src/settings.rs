@@ -132,6 +132,14 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// Makes relative paths begin at a folder: the configuration's.
+    pub fn resolve(&mut self, folder: &Path) {
+        let Security { ca_file, certificate_file, key_file, password_file, .. } = &mut self.security;
+        for file in [ca_file, certificate_file, key_file, password_file].into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
+    }
+
     /// Whether these settings can work, as far as can be told without the brokers.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use killick_stages::span::Span;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 /// Where the brokers are.
 pub fn brokers() -> &'static str {
@@ -64,4 +65,16 @@ pub fn make_topic(name: &str, partitions: i32, settings: &[(&str, &str)]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let made = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new())).unwrap();
     made.into_iter().for_each(|made| drop(made.unwrap()));
+}
+
+/// Removes the records of a partition before an offset, as retention does.
+#[allow(dead_code, reason = "not every test that has this module needs it")]
+pub fn delete_records(topic: &str, partition: i32, before: i64) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(before)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let done = runtime.block_on(admin.delete_records(&list, &AdminOptions::new())).unwrap();
+    done.elements().iter().for_each(|entry| entry.error().unwrap());
 }
