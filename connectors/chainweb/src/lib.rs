@@ -13,8 +13,10 @@
 //! | [`payload`], [`pact`] | what is in a block |
 //! | [`spv`], [`events`] | proofs about it |
 //!
-//! With the feature `devnet` there is a development network in the process.
+//! With the feature `client` nodes can be asked over HTTP; with `devnet` there is a development network in the process.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod cut;
 #[cfg(feature = "devnet")]
 pub mod devnet;

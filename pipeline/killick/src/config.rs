@@ -22,7 +22,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::cli::Outcome;
-use crate::secrets;
+use crate::{nodechain, secrets};
 
 /// Bytes in the largest configuration file.
 const LARGEST: u64 = 64 << 20;
@@ -59,6 +59,8 @@ pub struct Config {
     pub anchor: anchor::Config,
     /// How proofs are made.
     pub prove: prove::Config,
+    /// The nodes of the network.
+    pub chainweb: Option<nodechain::Settings>,
     /// The development network of the embedded side.
     pub devnet: Devnet,
     /// The embedded side: one machine, one folder.
@@ -185,6 +187,9 @@ impl Config {
                 .map_err(|why| ConfigError::Variable { name: name.clone(), why })?;
         }
         config.read_secrets(file.and_then(Path::parent))?;
+        if let Some(chainweb) = &mut config.chainweb {
+            chainweb.resolve(file.and_then(Path::parent));
+        }
         config.check()?;
         Ok(config)
     }
@@ -257,6 +262,10 @@ impl Config {
         batch::Batch::new(&deployment, &self.batch, signers).map_err(|error| wrong("batch")(&error))?;
         anchor::Anchor::new(&deployment, &self.anchor, secret).map_err(|error| wrong("anchor")(&error))?;
         prove::Prove::new(&deployment, &self.prove, verifiers).map_err(|error| wrong("prove")(&error))?;
+        if let Some(chainweb) = &self.chainweb {
+            let client = chainweb.client(deployment.network());
+            client.map_err(|error| wrong("chainweb")(&format_args!("{error:#}")))?;
+        }
         range("devnet", "block_interval", self.devnet.block_interval, (Span::millis(10), Span::secs(3_600)))?;
         range("embedded", "retention", self.embedded.retention, (Span::secs(60), Span::secs(3_660 * 86_400)))
     }

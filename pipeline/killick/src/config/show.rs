@@ -8,8 +8,19 @@ use super::Config;
 
 /// The whole configuration as TOML.
 pub fn toml(config: &Config) -> String {
-    let Config { deployment, sources, devices, tenants, dedup, batch, anchor, prove, devnet, embedded } =
-        config;
+    let Config {
+        deployment,
+        sources,
+        devices,
+        tenants,
+        dedup,
+        batch,
+        anchor,
+        prove,
+        chainweb,
+        devnet,
+        embedded,
+    } = config;
     let mut root = Table::new();
     let mut section = |name: &str, settings: Vec<(&str, Option<Value>)>| {
         root.insert(name.to_owned(), table(settings));
@@ -49,6 +60,18 @@ pub fn toml(config: &Config) -> String {
         ],
     );
     section("prove", vec![("poll", text(prove.poll))]);
+    if let Some(chainweb) = chainweb {
+        let nodes = chainweb.nodes.iter().map(|node| Value::from(node.as_str())).collect();
+        section(
+            "chainweb",
+            vec![
+                ("nodes", Some(Value::Array(nodes))),
+                ("connect_timeout", text(chainweb.connect_timeout)),
+                ("timeout", text(chainweb.timeout)),
+                ("ca_file", chainweb.ca_file.as_ref().and_then(|file| text(file.display()))),
+            ],
+        );
+    }
     section("devnet", vec![("block_interval", text(devnet.block_interval))]);
     section("embedded", vec![("retention", text(embedded.retention))]);
     let device = |device: &killick_stages::devices::Device| {

@@ -5,6 +5,8 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     let path = folder.path().join("killick.toml");
     std::fs::write(&path, text).unwrap();
     std::fs::write(folder.path().join("acme.secret"), "0123456789abcdef\n").unwrap();
+    let authority = rcgen::generate_simple_self_signed(["node.example".to_owned()]).unwrap();
+    std::fs::write(folder.path().join("authorities.pem"), authority.cert.pem()).unwrap();
     let variables: Vec<_> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Config::from_parts(Some(&path), &variables).map_err(|error| error.to_string())
@@ -32,6 +34,7 @@ fn the_example_is_right_and_shows_the_defaults() {
         "batch",
         "anchor",
         "prove",
+        "chainweb",
         "devnet",
         "embedded",
     ] {
@@ -123,6 +126,9 @@ fn what_cannot_work_is_refused_with_its_section() {
         ("[batch]\nmax_leaves = 0\n", ["[batch]", "1 to 8192"]),
         ("[dedup]\nwindow = \"1m\"\n", ["[dedup]", "1h to 90d"]),
         ("[anchor]\ndepth = 0\n", ["[anchor]", "depth"]),
+        ("[chainweb]\n", ["[chainweb]", "no node is named"]),
+        ("[chainweb]\nnodes = [\"ftp://x\"]\n", ["[chainweb]", "http:// or https://"]),
+        ("[chainweb]\nnodes = [\"http://x\"]\ntimeout = \"1ms\"\n", ["[chainweb]", "1s to 5m"]),
         ("[devnet]\nblock_interval = \"1ms\"\n", ["[devnet]", "10ms to 1h"]),
         ("[embedded]\nretention = \"1s\"\n", ["[embedded]", "1m to 3660d"]),
         ("[[source]]\ntopic = \"a\"\nmax_payload = 0\n", ["a", "max_payload"]),

@@ -1,0 +1,181 @@
+//! Sending commands, what became of them, and proofs of it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::NodeError;
+use super::node::Node;
+use super::said::Said;
+use super::wire::Question;
+use crate::graph::ChainId;
+use crate::hash::Hash;
+use crate::pact::{Command, CommandResult};
+use crate::spv::Proof;
+
+/// Bytes in the longest request that a node takes.
+const MAX_REQUEST: usize = 2 << 20;
+
+/// What a node found for a request key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// It is in a block.
+    Mined(Box<Mined>),
+    /// The node made a result up, for a command that it dropped for good: it is in no block, and the node may forget
+    /// it. Evidence of nothing.
+    MadeUp(Box<CommandResult>),
+}
+
+/// A command in a block of the node's present branch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mined {
+    /// Its result: success or failure.
+    pub result: CommandResult,
+    /// The block's height.
+    pub height: u64,
+    /// The block's hash.
+    pub block: Hash,
+    /// The hash of the block's parent.
+    pub parent: Hash,
+    /// The creation time of the block's parent, in µs since 1970.
+    pub time: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Place {
+    block_hash: Hash,
+    block_height: u64,
+    block_time: i64,
+    prev_block_hash: Hash,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Taken {
+    request_keys: Vec<Hash>,
+}
+
+impl Node {
+    /// Gives commands to the node, all or none. The same ones may be sent again and again.
+    ///
+    /// # Errors
+    /// [`NodeError`]; after a [`Trouble::is_unknown`] the node may have taken them.
+    pub async fn send(&self, chain: ChainId, commands: &[Command]) -> Result<Said, NodeError> {
+        const WHAT: &str = "send";
+        if let Some(why) = commands.iter().find_map(harm) {
+            return Ok(Said::Unreadable(why.to_owned()));
+        }
+        let mut body = "{\"cmds\":[".to_owned();
+        for (index, command) in commands.iter().enumerate() {
+            body.push_str(if index == 0 { "" } else { "," });
+            body.push_str(&command.to_transaction());
+        }
+        body.push_str("]}");
+        if body.len() > MAX_REQUEST {
+            return Ok(Said::Unreadable(format!(
+                "{} bytes, of which a node takes {MAX_REQUEST}",
+                body.len()
+            )));
+        }
+        let reply = self.ask(Question::post(WHAT, self.of_chain(chain, "pact/api/v1/send"), body)).await?;
+        match reply.status {
+            200 => {
+                let taken: Taken = reply.json().map_err(|trouble| self.error(WHAT, trouble))?;
+                if !taken.request_keys.iter().eq(commands.iter().map(|command| &command.hash)) {
+                    return Err(self.nonsense(WHAT, "it took other commands than were sent"));
+                }
+                Ok(Said::Accepted(taken.request_keys))
+            }
+            400 => Ok(Said::refused(&String::from_utf8_lossy(&reply.body))),
+            500 => Ok(Said::Unclear(format!("status 500: {}", reply.text()))),
+            _ => Err(self.error(WHAT, reply.unexpected())),
+        }
+    }
+
+    /// Which of these commands are in a block that has at least `depth` blocks above it.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn poll(
+        &self,
+        chain: ChainId,
+        keys: &[Hash],
+        depth: u64,
+    ) -> Result<BTreeMap<Hash, Found>, NodeError> {
+        const WHAT: &str = "poll";
+        if keys.is_empty() {
+            return Ok(BTreeMap::new()); // the node refuses an empty list
+        }
+        let depth = if depth == 0 { String::new() } else { format!("?confirmationDepth={depth}") };
+        let path = self.of_chain(chain, "pact/api/v1/poll") + &depth;
+        let reply = self.ask(Question::post(WHAT, path, json!({ "requestKeys": keys }).to_string())).await?;
+        let results: BTreeMap<Hash, Value> = reply.json().map_err(|trouble| self.error(WHAT, trouble))?;
+        let mut found = BTreeMap::new();
+        for (key, result) in results {
+            if !keys.contains(&key) {
+                return Err(self.nonsense(WHAT, format!("it has a result of {key}, which was not asked for")));
+            }
+            found.insert(key, self.found(&key, result)?);
+        }
+        Ok(found)
+    }
+
+    fn found(&self, key: &Hash, result: Value) -> Result<Found, NodeError> {
+        const WHAT: &str = "poll";
+        let mut result =
+            CommandResult::from_value(result).map_err(|error| self.nonsense(WHAT, error.to_string()))?;
+        if result.request_key.parse() != Ok(*key) {
+            return Err(
+                self.nonsense(WHAT, format!("the result of {key} is one of {:.64?}", result.request_key))
+            );
+        }
+        let Some(place) = result.meta_data.take() else { return Ok(Found::MadeUp(Box::new(result))) };
+        let place: Place = serde_json::from_value(place)
+            .map_err(|error| self.nonsense(WHAT, format!("metaData: {error}")))?;
+        Ok(Found::Mined(Box::new(Mined {
+            result,
+            height: place.block_height,
+            block: place.block_hash,
+            parent: place.prev_block_hash,
+            time: place.block_time,
+        })))
+    }
+
+    /// The proof that a command's output is in a block of `target`: on the command's own chain in its own block, else
+    /// in the one that is as many heights above it as the chains are apart. `None` while the command is in no block,
+    /// or that block is not there.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn spv(&self, chain: ChainId, key: &Hash, target: ChainId) -> Result<Option<Proof>, NodeError> {
+        const WHAT: &str = "spv";
+        let body = json!({ "requestKey": key, "targetChainId": target.to_string() }).to_string();
+        let reply = self.ask(Question::post(WHAT, self.of_chain(chain, "pact/spv"), body)).await?;
+        if reply.status == 400 {
+            let is_not_there = [&b"Transaction hash not found"[..], b"SPV target not reachable"];
+            if is_not_there.iter().any(|beginning| reply.body.starts_with(beginning)) {
+                return Ok(None);
+            }
+        }
+        let text: String = reply.json().map_err(|trouble| self.error(WHAT, trouble))?;
+        let proof = Proof::from_base64url(&text).map_err(|error| self.nonsense(WHAT, error.to_string()))?;
+        if proof.chain != target {
+            return Err(self.nonsense(WHAT, format!("the proof ends on chain {}, not {target}", proof.chain)));
+        }
+        Ok(Some(proof))
+    }
+}
+
+/// What a node would take and come to harm by, or stumble over.
+fn harm(command: &Command) -> Option<&'static str> {
+    if command.sigs.iter().any(Option::is_none) {
+        return Some("a signature is missing");
+    }
+    let cmd: Value = serde_json::from_str(&command.cmd).ok()?;
+    let code = cmd["payload"]["exec"]["code"].as_str()?;
+    let is_empty = code.lines().all(|line| line.split(';').next().is_none_or(|code| code.trim().is_empty()));
+    // It would be taken, and no more blocks made.
+    is_empty.then_some("the code is empty")
+}

@@ -1,0 +1,213 @@
+//! The chain port on nodes of a network, over HTTP.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use chainweb::client::{self, Client, Found, Meaning, Node, NodeError, Said, Trouble};
+use chainweb::pact::{Command, Outcome};
+use chainweb::{Hash, Header};
+use killick_stages::ports::{Chain, ChainError, ChainId, Look, Mined, Sent, Spv};
+use killick_stages::span::Span;
+use serde::Deserialize;
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+
+/// `[chainweb]`: the nodes of the network that `[deployment] network` names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Addresses of their service APIs, `http://…` or `https://…`, in the order of preference. At least one.
+    pub nodes: Vec<String>,
+    /// How long a connection may take to be made. 100 ms to 1 min; default 3 s.
+    pub connect_timeout: Span,
+    /// How long one question to a node may take in all. 1 s to 5 min; default 20 s.
+    pub timeout: Span,
+    /// A file of certificates (PEM) of authorities: they alone are trusted for `https`. Default: the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), connect_timeout: Span::secs(3), timeout: Span::secs(20), ca_file: None }
+    }
+}
+
+/// Bytes in the longest file of certificates.
+const LARGEST_CA: u64 = 16 << 20;
+
+impl Settings {
+    /// Makes a relative path begin at the configuration's folder.
+    pub fn resolve(&mut self, folder: Option<&Path>) {
+        if let (Some(folder), Some(file)) = (folder, &mut self.ca_file) {
+            *file = folder.join(&*file);
+        }
+    }
+
+    /// The client that they say.
+    ///
+    /// # Errors
+    /// A setting is out of its range, an address is none, or the certificates cannot be read.
+    pub fn client(&self, network: &str) -> Result<Client> {
+        let ranges = [
+            ("connect_timeout", self.connect_timeout, Span::millis(100), Span::secs(60)),
+            ("timeout", self.timeout, Span::secs(1), Span::secs(300)),
+        ];
+        for (name, found, least, most) in ranges {
+            if !(least..=most).contains(&found) {
+                bail!("{name} is {found}; it is {least} to {most}");
+            }
+        }
+        let mut config = client::Config::new(network, &self.nodes);
+        config.connect_timeout = self.connect_timeout.duration();
+        config.timeout = self.timeout.duration();
+        if let Some(file) = &self.ca_file {
+            let named = || format!("ca_file {}", file.display());
+            let about = std::fs::metadata(file).with_context(named)?;
+            if about.len() > LARGEST_CA {
+                bail!("{}: {} bytes are too many", named(), about.len());
+            }
+            config.authorities = Some(std::fs::read(file).with_context(named)?);
+        }
+        Ok(Client::new(&config)?)
+    }
+}
+
+/// Nodes as the chain of a pipeline.
+///
+/// Its calls block: they may come from any thread that is not one of the runtime's own, such as those of
+/// `spawn_blocking`.
+pub struct NodeChain {
+    client: Client,
+    runtime: Handle,
+}
+
+impl NodeChain {
+    /// Looks at all nodes once. Where none answers, that is said and nothing else: nodes come back.
+    ///
+    /// # Errors
+    /// The settings cannot work, or a node is one of another network.
+    pub fn open(settings: &Settings, network: &str, runtime: Handle) -> Result<Self> {
+        let chain = Self { client: settings.client(network)?, runtime };
+        chain.look_around()?;
+        Ok(chain)
+    }
+
+    fn look_around(&self) -> Result<()> {
+        let mut is_heard = false;
+        for (node, outcome) in self.runtime.block_on(self.client.look()) {
+            match outcome {
+                Ok(cut) => {
+                    is_heard = true;
+                    info!(
+                        node = node.address(),
+                        network = self.client.network(),
+                        cut_height = cut.height,
+                        "a node"
+                    );
+                }
+                Err(error) if matches!(error.trouble, Trouble::Network { .. }) => return Err(error.into()),
+                Err(_) => {} // the client has said it
+            }
+        }
+        if !is_heard {
+            warn!(network = self.client.network(), "no node answers: anchors and proofs wait for one");
+        }
+        Ok(())
+    }
+}
+
+impl Chain for NodeChain {
+    fn network(&self) -> &str {
+        self.client.network()
+    }
+
+    fn send(&self, chain: ChainId, command: &[u8]) -> Result<Sent, ChainError> {
+        let command = match Command::parse(command) {
+            Ok(command) => command,
+            Err(error) => return Ok(Sent::Refused(format!("not a command: {error}").into())),
+        };
+        let send = self.client.send(chainweb::ChainId(chain), std::slice::from_ref(&command));
+        let said = self.runtime.block_on(send).map_err(|error| failed(chain, &error))?;
+        Ok(sent(said))
+    }
+
+    fn look(&self, chain: ChainId, keys: &[Box<str>]) -> Result<Look, ChainError> {
+        let keys = keys.iter().map(|key| request_key(chain, key)).collect::<Result<Vec<Hash>, _>>()?;
+        let look = self.client.ask(|node| look(node, chainweb::ChainId(chain), &keys));
+        self.runtime.block_on(look).map_err(|error| failed(chain, &error))
+    }
+
+    fn spv(&self, chain: ChainId, key: &str) -> Result<Option<Spv>, ChainError> {
+        let key = request_key(chain, key)?;
+        let spv = self.client.ask(|node| spv(node, chainweb::ChainId(chain), key));
+        self.runtime.block_on(spv).map_err(|error| failed(chain, &error))
+    }
+}
+
+fn failed(chain: ChainId, why: &dyn std::fmt::Display) -> ChainError {
+    ChainError { chain, why: why.to_string() }
+}
+
+fn request_key(chain: ChainId, key: &str) -> Result<Hash, ChainError> {
+    key.parse().map_err(|error| failed(chain, &format_args!("request key {key}: {error}")))
+}
+
+/// What a node's words mean for one command.
+fn sent(said: Said) -> Sent {
+    match said {
+        Said::Accepted(_) => Sent::Taken,
+        Said::Unreadable(why) => Sent::Refused(why.into()),
+        Said::Unclear(why) => Sent::Unclear(why.into()),
+        Said::Refused(refusals) => {
+            let meaning = refusals.first().map(client::Refusal::meaning);
+            let why: Vec<_> = refusals.into_iter().map(|refusal| refusal.reason).collect();
+            let why = why.join(", ").into();
+            match meaning {
+                // It is in a block already, or was: the chain says which.
+                Some(Meaning::OnChain) => Sent::Taken,
+                Some(Meaning::Never) => Sent::Refused(why),
+                Some(Meaning::NotNow) | None => Sent::Unclear(why),
+            }
+        }
+    }
+}
+
+/// The chain's tip, and the first of these commands that is in a block below it.
+async fn look(node: Arc<Node>, chain: chainweb::ChainId, keys: &[Hash]) -> Result<Look, NodeError> {
+    // The results first: so the tip is never older than they are.
+    let found = node.poll(chain, keys, 0).await?;
+    let tip = tip(&node, chain).await?;
+    let mut mined = None;
+    for key in keys {
+        let Some(Found::Mined(result)) = found.get(key) else { continue };
+        if node.ancestor(&tip, result.height).await? != Some(result.block) {
+            info!(node = node.address(), %chain, %key, block = %result.block, "its block is not below the tip: it was orphaned");
+            continue;
+        }
+        let success = matches!(result.result.outcome, Outcome::Success(_));
+        let (key, block) = (key.to_string().into(), result.block.to_string().into());
+        mined = Some(Mined { key, height: result.height, block, success });
+        break;
+    }
+    Ok(Look { tip_height: tip.height, tip_time: tip.creation_time, mined })
+}
+
+async fn tip(node: &Node, chain: chainweb::ChainId) -> Result<Header, NodeError> {
+    let cut = node.cut().await?;
+    let newest =
+        cut.hashes.get(&chain).ok_or_else(|| node.nonsense("cut", format!("it has no chain {chain}")))?;
+    let tip = node.header(chain, &newest.hash).await?;
+    tip.filter(|tip| tip.height == newest.height).ok_or_else(|| {
+        node.nonsense("header", format!("it does not have the block {} of its own cut", newest.hash))
+    })
+}
+
+async fn spv(node: Arc<Node>, chain: chainweb::ChainId, key: Hash) -> Result<Option<Spv>, NodeError> {
+    let Some(proof) = node.spv(chain, &key, chain).await? else { return Ok(None) };
+    let Some(header) = node.header(chain, &proof.root()).await? else { return Ok(None) };
+    Ok(Some(Spv { proof: proof.to_json().into(), header: header.encode().into() }))
+}
+
+#[cfg(test)]
+mod tests;
