@@ -19,7 +19,7 @@ macro_rules! schemas {
 }
 
 /// Every Avro schema.
-pub const SCHEMAS: [Schema; 11] = schemas![
+pub const SCHEMAS: [Schema; 12] = schemas![
     "accepted",
     "anchor",
     "anchor-state",
@@ -30,6 +30,7 @@ pub const SCHEMAS: [Schema; 11] = schemas![
     "event",
     "proof-ready",
     "prove-state",
+    "receipt",
     "unique",
 ];
 

@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use killick_proof::batch::BatchHeader;
-use killick_stages::frame::{ProofReady, UniqueFrame};
+use killick_stages::frame::UniqueFrame;
 use killick_stages::ports::BatchRecord;
+use killick_stages::ready::ProofReady;
 use killick_stages::record::{Output, Partition};
 use killick_stages::route;
 use killick_stages::stage::Part;

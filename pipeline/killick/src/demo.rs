@@ -233,7 +233,7 @@ fn plan(args: &DemoArgs, devices: &Devices) -> Plan {
         dedup: dedup::Config::default(),
         batch: batch::Config::default(),
         anchor: anchor::Config { interval: Span::millis(1_000), depth: 3, poll, ..Default::default() },
-        prove: prove::Config { poll },
+        prove: prove::Config { poll, ..prove::Config::default() },
         block_interval: Duration::from_millis(args.block_interval),
         retention: Duration::from_secs(48 * 3_600),
         stages: Vec::new(),

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use killick_proof::statement::Statement;
-use killick_stages::frame::ProofReady;
+use killick_stages::ready::ProofReady;
 use killick_stages::record::{Output, Partition};
 use killick_stages::route;
 use killick_stages::stage::Part;

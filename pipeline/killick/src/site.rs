@@ -343,6 +343,7 @@ fn topics(plan: &Plan, deployment: &Deployment) -> Vec<TopicSpec> {
         spec(route::CHECKPOINTS, chains, kept, &["anchor"]),
         spec(route::ANCHORS, logs, kept, &["prove"]),
         spec(route::PROOFS, logs, kept, &[]),
+        spec(route::RECEIPTS, logs, kept, &[]),
         spec(route::DEDUP_LOG, logs, keys, &[]),
         spec(route::BATCH_LOG, logs, Cleanup::Compact, &[]),
         spec(route::ANCHOR_LOG, chains, Cleanup::Compact, &[]),

@@ -538,7 +538,11 @@ impl Stage for Anchor {
                 Some(id) => self.seen(partition, id, &look, out),
                 None => Ok(()),
             },
-            Answer::BatchPut(_) | Answer::AnchorPut | Answer::BatchRead(_) | Answer::Spv(..) => Ok(()),
+            Answer::BatchPut(_)
+            | Answer::AnchorPut
+            | Answer::BatchRead(_)
+            | Answer::Spv(..)
+            | Answer::Again => Ok(()),
         }
     }
 

@@ -1,14 +1,20 @@
-//! Derives receipts from the catalog when they are read: no receipt is stored.
+//! Derives receipts where they are read: no receipt is stored.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use killick_proof::batch::BatchHeader;
+use killick_proof::checkpoint::Checkpoint;
 use killick_proof::log::{LogError, inclusion_path};
+use killick_proof::note::Note;
 use killick_proof::origin::Origin;
 use killick_proof::receipt::{Anchor, BatchProof, LogProof, Receipt};
+use killick_proof::statement::Statement;
 use killick_proof::tree::Tree;
 use killick_proof::{Algorithm, Hash};
 
 use crate::ports::{BatchRecord, Catalog, CatalogError, Place};
+use crate::ready::{Block, MAX_ANCHOR, MAX_TENANTS, ProofReady};
 
 /// Why a receipt cannot be derived.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +36,127 @@ pub struct Deriver<'c> {
     last: Option<Known>,
 }
 
-/// What the receipts of one batch have in common.
+/// The receipts of the batch that was asked for last.
 struct Known {
     origin: Box<str>,
     number: u64,
-    header: Vec<u8>,
+    receipts: Receipts,
+}
+
+/// The receipts of one batch: what they have in common, and the tree that gives each its path.
+#[derive(Debug)]
+pub struct Receipts {
+    header: Bytes,
     statements: Vec<Bytes>,
     tree: Tree,
     log: LogProof,
     anchors: Vec<Anchor>,
+}
+
+impl Receipts {
+    /// The receipts of a batch with this header and these statements, in leaf order.
+    ///
+    /// # Errors
+    /// The header is none, or has another root than the statements.
+    pub fn new(
+        header: Bytes,
+        statements: Vec<Bytes>,
+        log: LogProof,
+        anchors: Vec<Anchor>,
+    ) -> Result<Self, String> {
+        let (tree, _) = tree_over(&header, &statements)?;
+        Ok(Self { header, statements, tree, log, anchors })
+    }
+
+    /// The receipts that a message of `proofs` holds: of a message that says what they say, and nothing else. What they
+    /// prove is not looked at.
+    ///
+    /// # Errors
+    /// What is wrong with the message.
+    pub fn of(ready: &ProofReady) -> Result<Self, String> {
+        if let Some(anchor) = ready.anchors.iter().find(|anchor| anchor.len() > MAX_ANCHOR) {
+            return Err(format!("an anchor of {} bytes; {MAX_ANCHOR} are the most", anchor.len()));
+        }
+        let anchors: Result<Vec<_>, _> =
+            ready.anchors.iter().map(|anchor| Anchor::parse(anchor.as_bytes())).collect();
+        let anchors = anchors.map_err(|fault| format!("an anchor: {fault}"))?;
+        let log = LogProof {
+            checkpoint: ready.checkpoint.to_string(),
+            index: ready.number,
+            path: ready.path.iter().copied().map(Hash::new).collect(),
+        };
+        let receipts = Self::new(ready.header.clone(), ready.statements.clone(), log, anchors)?;
+        if receipts.ready()? != *ready {
+            return Err("what it says of its batch is not what its parts say".to_owned());
+        }
+        Ok(receipts)
+    }
+
+    /// The message of `proofs` that holds them.
+    ///
+    /// # Errors
+    /// A statement, the checkpoint or the first anchor's block does not decode. Those of receipts that were verified do.
+    pub fn ready(&self) -> Result<ProofReady, String> {
+        let header = BatchHeader::decode(&self.header).map_err(|error| error.to_string())?;
+        let mut tenants = BTreeSet::new();
+        for (index, statement) in self.statements.iter().enumerate() {
+            let statement =
+                Statement::decode(statement).map_err(|error| format!("statement {index}: {error}"))?;
+            tenants.insert(statement.event.tenant);
+        }
+        if tenants.len() > MAX_TENANTS {
+            tenants.clear();
+        }
+        let note = Note::parse(&self.log.checkpoint).map_err(|error| format!("the checkpoint: {error}"))?;
+        let checkpoint =
+            Checkpoint::parse(note.text()).map_err(|error| format!("the checkpoint: {error}"))?;
+        let block = self.anchors.first().map(Block::of).transpose();
+        Ok(ProofReady {
+            origin: header.origin.as_str().into(),
+            number: header.number,
+            batch: self.batch().to_string().into(),
+            leaves: header.leaf_count,
+            first_time: header.first_time,
+            last_time: header.last_time,
+            tenants: tenants.into_iter().map(Into::into).collect(),
+            size: checkpoint.size,
+            block: block.map_err(|why| format!("the block: {why}"))?,
+            header: self.header.clone(),
+            statements: self.statements.clone(),
+            path: self.log.path.iter().map(|hash| *hash.as_bytes()).collect(),
+            checkpoint: self.log.checkpoint.as_str().into(),
+            anchors: self.anchors.iter().map(|anchor| anchor.to_json().into()).collect(),
+        })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// The batch's id: its header's leaf hash.
+    pub fn batch(&self) -> Hash {
+        self.tree.algorithm().leaf(&self.header)
+    }
+
+    /// The statement of the event at this leaf index, in CBOR.
+    pub fn statement(&self, index: u64) -> Option<&Bytes> {
+        self.statements.get(usize::try_from(index).ok()?)
+    }
+
+    /// The receipt of the event at this leaf index.
+    pub fn get(&self, index: u64) -> Option<Receipt> {
+        Some(Receipt {
+            statement: self.statement(index)?.to_vec(),
+            batch: BatchProof {
+                header: self.header.to_vec(),
+                index,
+                path: self.tree.inclusion_path(index).ok()?,
+            },
+            log: self.log.clone(),
+            anchors: self.anchors.clone(),
+        })
+    }
 }
 
 impl<'c> Deriver<'c> {
@@ -57,15 +175,7 @@ impl<'c> Deriver<'c> {
             self.last = self.know(&place.origin, place.number)?;
         }
         let Some(known) = &self.last else { return Ok(None) };
-        let index = usize::try_from(place.index).ok();
-        let Some(statement) = index.and_then(|index| known.statements.get(index)) else { return Ok(None) };
-        let path = known.tree.inclusion_path(place.index).map_err(|error| damaged(place, &error))?;
-        Ok(Some(Receipt {
-            statement: statement.to_vec(),
-            batch: BatchProof { header: known.header.clone(), index: place.index, path },
-            log: known.log.clone(),
-            anchors: known.anchors.clone(),
-        }))
+        Ok(known.receipts.get(place.index))
     }
 
     fn know(&self, origin: &str, number: u64) -> Result<Option<Known>, DeriveError> {
@@ -77,24 +187,12 @@ impl<'c> Deriver<'c> {
         let (size, checkpoint) = (first.size, first.checkpoint.to_string());
         let path = log_path(self.catalog, origin, number, size)?.into_iter().map(Hash::new).collect();
         let parsed: Result<_, _> = anchors.iter().map(|anchor| Anchor::parse(&anchor.anchor)).collect();
-        let (tree, _) = tree_of(&batch).map_err(|why| damaged(&why))?;
-        Ok(Some(Known {
-            origin: origin.into(),
-            number,
-            header: batch.header.to_vec(),
-            statements: batch.statements,
-            tree,
-            log: LogProof { checkpoint, index: number, path },
-            anchors: parsed.map_err(|fault| damaged(&fault))?,
-        }))
+        let log = LogProof { checkpoint, index: number, path };
+        let anchors = parsed.map_err(|fault| damaged(&fault))?;
+        let receipts =
+            Receipts::new(batch.header, batch.statements, log, anchors).map_err(|why| damaged(&why))?;
+        Ok(Some(Known { origin: origin.into(), number, receipts }))
     }
-}
-
-fn damaged(place: &Place, why: &dyn std::fmt::Display) -> DeriveError {
-    DeriveError::Damaged(format!(
-        "event {} of batch {} of {}: {why}",
-        place.index, place.number, place.origin
-    ))
 }
 
 /// The tree over the statements of a batch, and the batch's header, if the tree is the header's.
@@ -102,9 +200,13 @@ fn damaged(place: &Place, why: &dyn std::fmt::Display) -> DeriveError {
 /// # Errors
 /// What is wrong with the batch.
 pub fn tree_of(batch: &BatchRecord) -> Result<(Tree, BatchHeader<'_>), String> {
-    let header = BatchHeader::decode(&batch.header).map_err(|error| error.to_string())?;
+    tree_over(&batch.header, &batch.statements)
+}
+
+fn tree_over<'h>(header: &'h [u8], statements: &[Bytes]) -> Result<(Tree, BatchHeader<'h>), String> {
+    let header = BatchHeader::decode(header).map_err(|error| error.to_string())?;
     let algorithm = header.algorithm().ok_or("its hash is not understood")?;
-    let leaves = batch.statements.iter().map(|statement| algorithm.leaf(statement)).collect();
+    let leaves = statements.iter().map(|statement| algorithm.leaf(statement)).collect();
     let tree = Tree::new(algorithm, leaves);
     if tree.size() != header.leaf_count || tree.root() != header.root {
         return Err("its statements are not those of its header".to_owned());

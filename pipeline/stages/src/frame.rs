@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::avro::{AvroError, Reader, Writer};
 use crate::ports::BatchRecord;
-use crate::record::Micros;
 
 /// Bytes from which ingest closes a frame: far below any log's limit for a record, far above what a record costs.
 pub const MAX_FRAME: usize = 256 << 10;
@@ -237,78 +236,5 @@ impl AnchorFrame {
         };
         reader.end()?;
         Ok(frame)
-    }
-}
-
-/// A batch whose events have receipts now: a record of `proofs`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProofReady {
-    /// The log's origin.
-    pub origin: Box<str>,
-    /// The batch's number in the log.
-    pub number: u64,
-    /// The batch's id: its header's leaf hash, base64url.
-    pub batch: Box<str>,
-    /// The events in it.
-    pub leaves: u64,
-    /// When the log took the first of them.
-    pub first_time: Micros,
-    /// When the log took the last of them.
-    pub last_time: Micros,
-    /// The tenants of the events, ascending.
-    pub tenants: Vec<Box<str>>,
-    /// The size of the anchored checkpoint that covers the batch.
-    pub size: u64,
-    /// The network of the anchor.
-    pub network: Box<str>,
-    /// The chain of the anchor's block.
-    pub chain: u32,
-    /// The height of that block.
-    pub height: u64,
-    /// The hash of that block, base64url.
-    pub block: Box<str>,
-}
-
-impl ProofReady {
-    /// The record's bytes.
-    pub fn encode(&self) -> Bytes {
-        let mut out = Writer::with_capacity(512);
-        out.string(&self.origin);
-        out.count(self.number);
-        out.string(&self.batch);
-        out.count(self.leaves);
-        out.long(self.first_time);
-        out.long(self.last_time);
-        out.array(self.tenants.iter(), |out, tenant| out.string(tenant));
-        out.count(self.size);
-        out.string(&self.network);
-        out.long(self.chain.into());
-        out.count(self.height);
-        out.string(&self.block);
-        out.into_bytes()
-    }
-
-    /// Reads a record.
-    ///
-    /// # Errors
-    /// [`AvroError`].
-    pub fn decode(value: &[u8]) -> Result<Self, AvroError> {
-        let mut reader = Reader::new(value);
-        let ready = Self {
-            origin: reader.string()?.into(),
-            number: reader.count()?,
-            batch: reader.string()?.into(),
-            leaves: reader.count()?,
-            first_time: reader.long()?,
-            last_time: reader.long()?,
-            tenants: reader.array(|reader| reader.string().map(Into::into))?,
-            size: reader.count()?,
-            network: reader.string()?.into(),
-            chain: reader.number()?,
-            height: reader.count()?,
-            block: reader.string()?.into(),
-        };
-        reader.end()?;
-        Ok(ready)
     }
 }

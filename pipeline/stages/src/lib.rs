@@ -21,6 +21,7 @@ pub mod manifest;
 pub mod mapping;
 pub mod ports;
 pub mod prove;
+pub mod ready;
 pub mod record;
 pub mod rejected;
 pub mod ring;

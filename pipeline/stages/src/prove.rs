@@ -1,12 +1,16 @@
 //! Prove: makes receipts possible, and says so only of what its own verifier has passed.
 //!
 //! Reads `batches` and `anchors` (the same partition of both: the log), writes `proofs` (the log), one record for each
-//! batch, in order. State, in `prove-log`: how far each input is done, how many batches are stored and how many proven.
+//! batch, in order, and `receipts` (the log), one for each event, if that is wanted. State, in `prove-log`: how far each
+//! input is done, how many batches are stored and how many proven.
 //! The order of effects: a batch is in the catalog before its input offset moves; an anchor is verified, with the proof
 //! of the chain and the newest batch that it covers, before it is in the catalog; each batch that it newly covers is read
 //! back from the catalog and verified in full before `proofs` tells of it, in one transaction with the count.
-//! Guarantees one record in `proofs` a batch. What does not verify halts the stage: it is never published.
+//! Guarantees one record in `proofs` a batch, and one in `receipts` an event. What does not verify halts the stage: it is
+//! never published.
 //! If `prove-log` is lost, the stage halts: batches would be told of twice.
+
+mod tell;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -25,13 +29,15 @@ use serde::Deserialize;
 
 use crate::check::{Checked, check_batch};
 use crate::deployment::Deployment;
-use crate::frame::{AnchorFrame, ProofReady};
+use crate::frame::AnchorFrame;
 use crate::ports::{AnchorRecord, BatchRecord, Spv};
+use crate::ready::MAX_ANCHOR;
 use crate::record::{Micros, Output, Partition, Record};
-use crate::route::{ANCHORS, BATCHES, PROOFS, PROVE_LOG};
+use crate::route::{ANCHORS, BATCHES, PROVE_LOG};
 use crate::span::Span;
 use crate::stage::{Answer, Halt, Part, Request, Stage, StoredBatch, Sum, Tally};
 use crate::state::ProveState;
+use tell::{Desk, Telling};
 
 /// How proofs are made.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -39,11 +45,27 @@ use crate::state::ProveState;
 pub struct Config {
     /// How long to wait before a chain is asked again for a proof that it could not give. 10 ms to 10 min; default 5 s.
     pub poll: Span,
+    /// Whether the whole receipt of each event is published too, in `receipts`. Default: no. From where it is turned on,
+    /// every batch has all of its receipts there.
+    pub receipts: bool,
+    /// The schemas that the messages name.
+    pub schema_ids: SchemaIds,
+}
+
+/// The ids of the messages' schemas in a registry, as they stand before each datum: 0 to 2^31 − 1; default 0, which no
+/// registry gives: the messages name no schema.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SchemaIds {
+    /// Of `proof-ready.avsc`, for `proofs`.
+    pub proof_ready: u32,
+    /// Of `receipt.avsc`, for `receipts`.
+    pub receipt: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { poll: Span::secs(5) }
+        Self { poll: Span::secs(5), receipts: false, schema_ids: SchemaIds::default() }
     }
 }
 
@@ -53,6 +75,9 @@ pub enum ConfigError {
     /// A pause outside its range.
     #[error("poll is {0}; it is 10ms to 10m")]
     Poll(Span),
+    /// An id outside its range.
+    #[error("schema_ids has {0}; an id is 0 to 2147483647, and 0 stands for none")]
+    SchemaId(u32),
     /// A log whose checkpoints could not be verified.
     #[error("there is no key for log {0}")]
     NoKey(String),
@@ -61,8 +86,11 @@ pub enum ConfigError {
     Keys(#[from] TrustError),
 }
 
-/// Batches that are read back ahead of the one that is verified: at most 8 × 512 KiB a log.
-const AHEAD: u64 = 8;
+/// Batches that are read back ahead of the one that is verified: for each of many logs one, for one at most 8, so that
+/// they take some 16 MiB, or 512 KiB a log.
+const AHEAD: usize = 8;
+/// How many of them all logs share.
+const AHEAD_OF_ALL: usize = 32;
 
 /// Anchors of one log that wait for their batches, some 16 MiB. Checkpoints follow their batches, so that more wait only
 /// when a catalog is written anew; then every other one is passed over: its batches are proven by the one behind it.
@@ -75,6 +103,8 @@ pub struct Prove {
     config: Config,
     verifier: Verifier,
     logs: BTreeMap<u32, OpenLog>,
+    /// Bytes of messages that are put out and not committed.
+    put: usize,
 }
 
 /// What is known of one log.
@@ -124,12 +154,8 @@ enum Work {
     Newest(Box<Anchor>),
     /// Awaits the catalog.
     Storing(Box<Anchor>),
-    /// Awaits the batches that are newly covered.
-    Reading {
-        anchor: Box<Anchor>,
-        /// The next batch to be asked for.
-        ask: u64,
-    },
+    /// Awaits the batches that are newly covered, or room for what is to be told of them.
+    Telling(Box<Telling>),
 }
 
 impl Prove {
@@ -145,6 +171,10 @@ impl Prove {
         if !(Span::millis(10)..=Span::secs(600)).contains(&config.poll) {
             return Err(ConfigError::Poll(config.poll));
         }
+        let ids = [config.schema_ids.proof_ready, config.schema_ids.receipt];
+        if let Some(id) = ids.into_iter().find(|id| i32::try_from(*id).is_err()) {
+            return Err(ConfigError::SchemaId(id));
+        }
         for origin in deployment.origins() {
             if !keys.iter().any(|key| key.name() == &**origin) {
                 return Err(ConfigError::NoKey(origin.to_string()));
@@ -153,7 +183,8 @@ impl Prove {
         let logs = keys.into_iter().map(|key| LogKey { key, until: None }).collect();
         let trust = Trust::new(&TrustFile { logs, ..TrustFile::default() })?;
         let verifier = Verifier::new(trust);
-        Ok(Self { deployment: deployment.clone(), config: config.clone(), verifier, logs: BTreeMap::new() })
+        let (deployment, config) = (deployment.clone(), config.clone());
+        Ok(Self { deployment, config, verifier, logs: BTreeMap::new(), put: 0 })
     }
 
     /// Sends a batch on its way into the catalog.
@@ -195,7 +226,8 @@ impl Prove {
 
     /// Goes on with the first anchor, having an answer about it.
     fn go_on(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), String> {
-        let Self { deployment, config, verifier, logs } = self;
+        let Self { deployment, config, verifier, logs, put } = self;
+        let ahead = (AHEAD_OF_ALL / logs.len().max(1)).clamp(1, AHEAD);
         let Some(log) = logs.get_mut(&partition.number) else { return Ok(()) };
         let (Some((_, frame)), Some(work)) = (log.waiting.front(), log.work.take()) else { return Ok(()) };
         let read = |number| Request::ReadBatch { origin: frame.origin.clone(), number, size: frame.size };
@@ -216,7 +248,7 @@ impl Prove {
                 log.work = Some(Work::Proof);
             }
             (Work::Newest(anchor), Answer::BatchRead(stored)) => {
-                check(verifier, stored.as_deref(), frame.size - 1, frame, &anchor)?;
+                check(verifier, stored, frame.size - 1, frame, &anchor)?;
                 let anchor_json = anchor.to_json().into();
                 log.asks.push((
                     ANCHORS,
@@ -230,28 +262,30 @@ impl Prove {
                 log.work = Some(Work::Storing(anchor));
             }
             (Work::Storing(anchor), Answer::AnchorPut) => {
-                let from = log.anchors.done.size;
-                let ask = frame.size.min(from + AHEAD).max(from);
-                log.asks.extend((from..ask).map(|number| (ANCHORS, read(number))));
-                if from < frame.size {
-                    log.work = Some(Work::Reading { anchor, ask });
+                let mut telling = Telling::new(anchor, log.anchors.done.size)?;
+                let first = std::iter::from_fn(|| telling.next(frame.size)).take(ahead);
+                log.asks.extend(first.map(|number| (ANCHORS, read(number))));
+                if log.anchors.done.size < frame.size {
+                    log.work = Some(Work::Telling(Box::new(telling)));
                 } else {
                     log.end_turn(out);
                 }
             }
-            (Work::Reading { anchor, mut ask }, Answer::BatchRead(stored)) => {
-                let number = log.anchors.done.size;
-                let checked = check(verifier, stored.as_deref(), number, frame, &anchor)?;
-                log.anchors.events += checked.events;
-                out.outputs.push(ready(partition.number, frame, &anchor, checked));
-                log.anchors.done.size = number + 1;
-                log.anchors.is_dirty = true;
-                if ask < frame.size {
-                    log.asks.push((ANCHORS, read(ask)));
-                    ask += 1;
+            (Work::Telling(mut telling), answer @ (Answer::BatchRead(_) | Answer::Again)) => {
+                match answer {
+                    Answer::BatchRead(stored) => telling.take(stored),
+                    _ => telling.called(),
                 }
-                if number + 1 < frame.size {
-                    log.work = Some(Work::Reading { anchor, ask });
+                let mut desk = Desk { config, verifier, frame, log: partition.number, put };
+                let before = log.anchors.done;
+                while let Some(events) = telling.tell(&mut desk, &mut log.anchors.done, out)? {
+                    log.anchors.events += events;
+                    log.asks.extend(telling.next(frame.size).map(|number| (ANCHORS, read(number))));
+                }
+                log.anchors.is_dirty |= log.anchors.done != before;
+                if log.anchors.done.size < frame.size {
+                    log.asks.extend(telling.calls().then_some((ANCHORS, Request::Again)));
+                    log.work = Some(Work::Telling(telling));
                 } else {
                     log.end_turn(out);
                 }
@@ -296,7 +330,7 @@ impl OpenLog {
         match self.storing.pop_front() {
             Some(Storing { next, sum, .. }) if number == expected => {
                 self.batches.events += sum;
-                self.batches.done = ProveState { next, size: number + 1 };
+                self.batches.done = ProveState { next, size: number + 1, receipts: 0 };
                 self.batches.is_dirty = true;
                 out.through = Some(next);
                 self.turn();
@@ -310,7 +344,7 @@ impl OpenLog {
 /// Verifies a batch as the catalog holds it.
 fn check(
     verifier: &mut Verifier,
-    stored: Option<&StoredBatch>,
+    stored: Option<Box<StoredBatch>>,
     number: u64,
     frame: &AnchorFrame,
     anchor: &Anchor,
@@ -322,7 +356,8 @@ fn check(
         )
     };
     let stored = stored.ok_or_else(|| about(&"it is not there"))?;
-    check_batch(verifier, stored, &frame.origin, number, &frame.checkpoint, anchor).map_err(|why| about(&why))
+    check_batch(verifier, *stored, &frame.origin, number, &frame.checkpoint, anchor)
+        .map_err(|why| about(&why))
 }
 
 /// Puts together the anchor as it will stand in receipts.
@@ -332,7 +367,7 @@ fn anchor_of(frame: &AnchorFrame, spv: &Spv, network: &str) -> Result<Anchor, St
     let proof = Proof::parse(&spv.proof).map_err(|error| about(&error))?;
     let Subject::Input(input) = proof.subject else { return Err(about(&"it is not about an output")) };
     let header = Header::decode(&spv.header).map_err(|error| about(&error))?;
-    Ok(Anchor {
+    let anchor = Anchor {
         log: None,
         tree: TreeProof {
             root: text.root().ok_or_else(|| about(&"the hash of the anchor text is not understood"))?,
@@ -348,26 +383,13 @@ fn anchor_of(frame: &AnchorFrame, spv: &Spv, network: &str) -> Result<Anchor, St
             hash: Hash::new(header.hash.0),
             header: spv.header.to_vec(),
         },
-    })
-}
-
-/// What is told of a batch that is proven.
-fn ready(log: u32, frame: &AnchorFrame, anchor: &Anchor, checked: Checked) -> Output {
-    let ready = ProofReady {
-        origin: frame.origin.clone(),
-        number: checked.number,
-        batch: checked.id.to_string().into(),
-        leaves: checked.leaves,
-        first_time: checked.times.0,
-        last_time: checked.times.1,
-        tenants: checked.tenants,
-        size: frame.size,
-        network: anchor.block.network.as_str().into(),
-        chain: frame.chain,
-        height: anchor.block.height,
-        block: anchor.block.hash.to_string().into(),
     };
-    Output::new(Partition::new(PROOFS, log), ready.batch.to_string(), ready.encode())
+    match anchor.to_json().len() {
+        size if size > MAX_ANCHOR => {
+            Err(about(&format_args!("the anchor would have {size} bytes, and {MAX_ANCHOR} are the most")))
+        }
+        _ => Ok(anchor),
+    }
 }
 
 impl Stage for Prove {
@@ -461,6 +483,7 @@ impl Stage for Prove {
     }
 
     fn requests(&mut self) -> Vec<(Partition, Request)> {
+        self.put = 0;
         let mut requests = Vec::new();
         for (number, log) in &mut self.logs {
             log.turn();

@@ -23,6 +23,8 @@ pub const ANCHORS: &str = "anchors";
 pub const ANCHOR_LOG: &str = "anchor-log";
 /// The topic of batches whose events have receipts, by log.
 pub const PROOFS: &str = "proofs";
+/// The topic of receipts, one for each event, where they are wanted; by log.
+pub const RECEIPTS: &str = "receipts";
 /// The topic of prove's state.
 pub const PROVE_LOG: &str = "prove-log";
 /// The topic to which every stage writes what each of its transactions did; see [`crate::manifest`].
@@ -76,7 +78,7 @@ pub const ROUTE: [Hop; 5] = [
     Hop {
         stage: "prove",
         reads: &[BATCHES, ANCHORS],
-        writes: &[PROOFS],
+        writes: &[PROOFS, RECEIPTS],
         state: Some(PROVE_LOG),
         key: "the log",
     },

@@ -176,6 +176,8 @@ pub enum Request {
         /// The request key.
         key: Box<str>,
     },
+    /// Nothing but an answer: a stage that has more to put out than one transaction should hold goes on with it.
+    Again,
 }
 
 /// The outcome of a [`Request`]; `Put…` answers mean that it is durable.
@@ -193,6 +195,8 @@ pub enum Answer {
     Seen(Vec<Box<str>>, Look),
     /// The proof for this request key, or `None` if the chain does not have the command in a block now.
     Spv(Box<str>, Option<Box<Spv>>),
+    /// The time to go on: what was put out before the question is committed.
+    Again,
 }
 
 /// A batch as the catalog holds it, with what the catalog's tree says about its place.

@@ -207,14 +207,17 @@ pub struct ProveState {
     pub next: u64,
     /// For `batches`: how many batches of the log are stored. For `anchors`: how many are proven.
     pub size: u64,
+    /// For `anchors`: how many receipts of the next batch are published already. Otherwise 0.
+    pub receipts: u64,
 }
 
 impl ProveState {
     /// The record's bytes.
     pub fn encode(&self) -> Bytes {
-        let mut out = Writer::with_capacity(20);
+        let mut out = Writer::with_capacity(30);
         out.count(self.next);
         out.count(self.size);
+        out.count(self.receipts);
         out.into_bytes()
     }
 
@@ -224,7 +227,7 @@ impl ProveState {
     /// [`AvroError`].
     pub fn decode(value: &[u8]) -> Result<Self, AvroError> {
         let mut reader = Reader::new(value);
-        let state = Self { next: reader.count()?, size: reader.count()? };
+        let state = Self { next: reader.count()?, size: reader.count()?, receipts: reader.count()? };
         reader.end()?;
         Ok(state)
     }

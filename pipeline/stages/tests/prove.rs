@@ -10,9 +10,10 @@ use killick_proof::report::{Level, Verdict};
 use killick_proof::trust::{LogKey, Trust, TrustFile};
 use killick_proof::verify::Verifier;
 use killick_stages::derive::{Deriver, log_path};
-use killick_stages::frame::{AnchorFrame, ProofReady};
+use killick_stages::frame::AnchorFrame;
 use killick_stages::ports::{Catalog, Place, Spv};
 use killick_stages::prove::{Config, ConfigError, Prove};
+use killick_stages::ready::ProofReady;
 use killick_stages::record::{Output, Partition, Record};
 use killick_stages::stage::{Answer, Part, Request, Stage, StoredBatch};
 use support::catalog::SimCatalog;
@@ -128,7 +129,8 @@ impl Story {
                 let look = chains[&chain].look(&keys);
                 Answer::Seen(keys, look)
             }
-            Request::Send { .. } => panic!("prove sends nothing"),
+            Request::Again => Answer::Again,
+            Request::Send { .. } => panic!("prove asks no such thing"),
         };
         let mut part = Part::default();
         self.prove.answer(&partition, change(answer), &mut part).map_err(|halt| halt.to_string())?;

@@ -10,9 +10,10 @@ use apache_avro::types::Value;
 use apache_avro::writer::datum::GenericDatumWriter;
 use bytes::Bytes;
 use killick_stages::envelope::{self, Event};
-use killick_stages::frame::{AcceptedEvent, AcceptedFrame, AnchorFrame, Copy, ProofReady, UniqueFrame};
+use killick_stages::frame::{AcceptedEvent, AcceptedFrame, AnchorFrame, Copy, UniqueFrame};
 use killick_stages::manifest::Manifest;
 use killick_stages::ports::BatchRecord;
+use killick_stages::ready::{Block, ProofReady, ReceiptReady};
 use killick_stages::record::{Partition, Record};
 use killick_stages::route::{AUDIT, ROUTE};
 use killick_stages::source::Framing;
@@ -74,6 +75,11 @@ fn attempt() -> impl Strategy<Value = Attempt> {
         key,
         command,
     })
+}
+
+fn block() -> impl Strategy<Value = Block> {
+    (text(), any::<u32>(), count(), text(), any::<i64>())
+        .prop_map(|(network, chain, height, hash, time)| Block { network, chain, height, hash, time })
 }
 
 fn record(value: Bytes) -> Record {
@@ -170,16 +176,34 @@ proptest! {
 
     #[test]
     fn proofs_are_avro(
-        texts in (text(), text(), text(), text()), numbers in (count(), count(), count(), count()),
-        times in any::<(i64, i64)>(), tenants in vec(text(), 0..5), chain in any::<u32>(),
+        texts in (text(), text(), text()), numbers in (count(), count(), count()), times in any::<(i64, i64)>(),
+        tenants in vec(text(), 0..5), block in prop::option::of(block()), header in bytes(),
+        statements in vec(bytes(), 0..20), path in vec(any::<[u8; 32]>(), 0..5), anchors in vec(text(), 0..3),
+        schema in any::<u32>(),
     ) {
         let ready = ProofReady {
             origin: texts.0, number: numbers.0, batch: texts.1, leaves: numbers.1, first_time: times.0,
-            last_time: times.1, tenants, size: numbers.2, network: texts.2, chain, height: numbers.3, block: texts.3,
+            last_time: times.1, tenants, size: numbers.2, block, header, statements, path, checkpoint: texts.2, anchors,
         };
-        let encoded = ready.encode();
-        read("proof-ready", &encoded);
+        let encoded = ready.encode(schema);
+        prop_assert_eq!(&encoded[..5], &[&[0], &schema.to_be_bytes()[..]].concat());
+        let other = read("proof-ready", &encoded[5..]);
+        prop_assert_eq!(field(&other, "header"), &Value::Bytes(ready.header.to_vec()));
         prop_assert_eq!(ProofReady::decode(&encoded), Ok(ready));
+    }
+
+    #[test]
+    fn receipts_are_avro(
+        texts in (text(), text(), text(), text(), text(), text()), time in any::<i64>(), index in count(),
+        block in prop::option::of(block()),
+    ) {
+        let (tenant, source, id, kind, batch, receipt) = texts;
+        let ready = ReceiptReady { tenant, source, id, time, kind, batch, index, block, receipt };
+        let encoded = ready.encode(0);
+        let other = read("receipt", &encoded[5..]);
+        prop_assert_eq!(field(&other, "receipt"), &Value::String(ready.receipt.to_string()));
+        prop_assert_eq!(field(&other, "type"), &Value::String(ready.kind.to_string()));
+        prop_assert_eq!(ReceiptReady::decode(&encoded), Ok(ready));
     }
 
     #[test]
@@ -204,7 +228,7 @@ proptest! {
             prop_assert_eq!(AnchorState::decode(&state.encode()), Ok(state));
         }
 
-        let prove = ProveState { next, size };
+        let prove = ProveState { next, size, receipts: next };
         read("prove-state", &prove.encode());
         prop_assert_eq!(ProveState::decode(&prove.encode()), Ok(prove));
     }
@@ -218,6 +242,9 @@ proptest! {
         let _ = BatchRecord::decode(&value);
         let _ = AnchorFrame::decode(&value);
         let _ = ProofReady::decode(&value);
+        let framed = Bytes::from([&[0; 5], &value[..]].concat());
+        let _ = ProofReady::decode(&framed);
+        let _ = ReceiptReady::decode(&framed);
         let _ = DedupDelta::decode(&value);
         let _ = BatchState::decode(&value);
         let _ = AnchorState::decode(&value);

@@ -59,7 +59,15 @@ pub fn toml(config: &Config) -> String {
             ("sender", anchor.sender.as_ref().and_then(text)),
         ],
     );
-    section("prove", vec![("poll", text(prove.poll))]);
+    let ids = [("proof_ready", prove.schema_ids.proof_ready), ("receipt", prove.schema_ids.receipt)];
+    section(
+        "prove",
+        vec![
+            ("poll", text(prove.poll)),
+            ("receipts", Some(Value::Boolean(prove.receipts))),
+            ("schema_ids", Some(table(ids.map(|(name, id)| (name, number(id))).to_vec()))),
+        ],
+    );
     if let Some(chainweb) = chainweb {
         let nodes = chainweb.nodes.iter().map(|node| Value::from(node.as_str())).collect();
         section(

@@ -129,6 +129,8 @@ fn what_cannot_work_is_refused_with_its_section() {
         ("[chainweb]\n", ["[chainweb]", "no node is named"]),
         ("[chainweb]\nnodes = [\"ftp://x\"]\n", ["[chainweb]", "http:// or https://"]),
         ("[chainweb]\nnodes = [\"http://x\"]\ntimeout = \"1ms\"\n", ["[chainweb]", "1s to 5m"]),
+        ("[prove]\npoll = \"1ms\"\n", ["[prove]", "10ms to 10m"]),
+        ("[prove]\nschema_ids.receipt = 2147483648\n", ["[prove]", "an id is 0 to 2147483647"]),
         ("[devnet]\nblock_interval = \"1ms\"\n", ["[devnet]", "10ms to 1h"]),
         ("[embedded]\nretention = \"1s\"\n", ["[embedded]", "1m to 3660d"]),
         ("[[source]]\ntopic = \"a\"\nmax_payload = 0\n", ["a", "max_payload"]),

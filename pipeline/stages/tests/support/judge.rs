@@ -10,8 +10,9 @@ use killick_proof::verify::Verifier;
 use killick_stages::batch::Batch;
 use killick_stages::dedup::{self, Dedup};
 use killick_stages::derive::Deriver;
-use killick_stages::frame::{AcceptedFrame, AnchorFrame, Copy, ProofReady, UniqueFrame};
+use killick_stages::frame::{AcceptedFrame, AnchorFrame, Copy, UniqueFrame};
 use killick_stages::ports::{BatchRecord, Catalog, Place};
+use killick_stages::ready::ProofReady;
 use killick_stages::record::{Partition, Record};
 use killick_stages::stage::{Part, Stage};
 

@@ -292,5 +292,6 @@ fn perform(world: &mut World, faults: &Faults, request: &Request) -> Result<Answ
             Answer::Seen(keys.clone(), look)
         }
         Request::Spv { chain, key } => Answer::Spv(key.clone(), world.chains[chain].spv(key).map(Box::new)),
+        Request::Again => Answer::Again,
     })
 }

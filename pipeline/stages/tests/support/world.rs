@@ -125,7 +125,7 @@ fn shells(deployment: &Deployment) -> Vec<Shell> {
                 }
                 _ => {
                     let keys = signers(&deployment).iter().map(SignerKey::verifier).collect();
-                    let config = prove::Config { poll: Span::secs(1) };
+                    let config = prove::Config { poll: Span::secs(1), ..prove::Config::default() };
                     Box::new(prove::Prove::new(&deployment, &config, keys).unwrap())
                 }
             }
