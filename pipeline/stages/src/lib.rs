@@ -5,6 +5,7 @@
 //! The shell that polls, steps and commits is written once, in the binary. [`ports`] is what it stands on.
 
 pub mod anchor;
+pub mod audit;
 pub mod avro;
 pub mod batch;
 mod check;

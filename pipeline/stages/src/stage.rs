@@ -120,7 +120,7 @@ impl Sum {
 
 impl AddAssign for Sum {
     fn add_assign(&mut self, more: Self) {
-        self.events += more.events;
+        self.events = self.events.saturating_add(more.events);
         self.hashes = self.hashes.wrapping_add(more.hashes);
     }
 }

@@ -16,6 +16,7 @@ use killick_stages::ready::ProofReady;
 use killick_stages::record::{Partition, Record};
 use killick_stages::stage::{Part, Stage};
 
+use super::audit::{audited, settings};
 use super::world::{Sim, batch_config, signers};
 
 type Verdicts<T = ()> = Result<T, String>;
@@ -28,7 +29,8 @@ pub fn judge(sim: &Sim) -> Verdicts {
     one_proof_a_batch(sim)?;
     no_batch_is_anchored_twice(sim)?;
     receipts_verify(sim)?;
-    a_replay_is_the_same(sim)
+    a_replay_is_the_same(sim)?;
+    the_audit_is_clean(sim)
 }
 
 fn ensure(holds: bool, why: impl FnOnce() -> String) -> Verdicts {
@@ -290,4 +292,19 @@ fn a_replay_is_the_same(sim: &Sim) -> Verdicts {
         }
     }
     Ok(())
+}
+
+/// The audit finds nothing, and has looked at everything.
+fn the_audit_is_clean(sim: &Sim) -> Verdicts {
+    let world = &sim.world;
+    let (report, findings) = audited(&world.log, sim.deployment.logs(), &settings(world.now + 1));
+    ensure(report.is_clean() && findings.is_empty(), || format!("the audit finds {findings:#?}"))?;
+    ensure(report.not_covered.is_empty(), || format!("not audited: {:?}", report.not_covered))?;
+    let leaves: usize = (0..sim.deployment.logs())
+        .map(|log| batches(sim, log).iter().map(|batch| batch.statements.len()).sum::<usize>())
+        .sum();
+    let events = &report.events;
+    ensure(events.proven == leaves as u64, || format!("{leaves} leaves, audited {events:?}"))?;
+    let ends = events.proven + events.duplicates + events.conflicts;
+    ensure(events.accepted == ends, || format!("not each event has an end: {events:?}"))
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use killick_stages::ports::{LogError, Reader};
 use killick_stages::record::{Micros, Output, Partition, Record};
+use killick_stages::route::ROUTE;
 use killick_stages::stage::Part;
 
 use super::Dice;
@@ -11,6 +13,8 @@ use super::Dice;
 pub struct SimLog {
     pub partitions: BTreeMap<Partition, Vec<Record>>,
     pub committed: BTreeMap<(&'static str, Partition), u64>,
+    /// The first offsets that are kept, where that is not the first of all. For readers only.
+    pub starts: BTreeMap<Partition, u64>,
 }
 
 impl SimLog {
@@ -63,5 +67,40 @@ impl SimLog {
 
     pub fn end(&self, partition: &Partition) -> u64 {
         self.partitions.get(partition).and_then(|all| all.last()).map_or(0, |last| last.offset + 1)
+    }
+}
+
+/// Reads the log as tools do; it has so many partitions of each inner topic.
+pub struct SimReader<'l> {
+    pub log: &'l SimLog,
+    pub partitions: u32,
+}
+
+impl Reader for SimReader<'_> {
+    fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>, LogError> {
+        Ok((0..self.partitions).map(|number| Partition::new(topic, number)).collect())
+    }
+
+    fn range(&mut self, partition: &Partition) -> Result<(u64, u64), LogError> {
+        let start = self.log.starts.get(partition).copied().unwrap_or(0);
+        Ok((start, self.log.end(partition).max(start)))
+    }
+
+    fn committed(&mut self, group: &str, partition: &Partition) -> Result<Option<u64>, LogError> {
+        let stage = ROUTE.iter().map(|hop| hop.stage).find(|stage| *stage == group);
+        Ok(stage.and_then(|stage| self.log.committed.get(&(stage, partition.clone())).copied()))
+    }
+
+    fn read(&mut self, partition: &Partition, from: u64, max: usize) -> Result<Vec<Record>, LogError> {
+        let (start, _) = self.range(partition)?;
+        let records = self.log.records(partition.topic.as_str(), partition.number);
+        let first = records.partition_point(|record| record.offset < from.max(start));
+        let mut bytes = 0;
+        let fits = |record: &&Record| {
+            let fits = bytes == 0 || bytes + record.value.len() <= max.min(4_096);
+            bytes += record.value.len() + 1;
+            fits
+        };
+        Ok(records[first..].iter().take_while(fits).cloned().collect())
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test takes from the world what it needs")]
 
+pub mod audit;
 pub mod catalog;
 pub mod chain;
 pub mod judge;
