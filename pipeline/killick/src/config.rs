@@ -204,6 +204,7 @@ impl Config {
             sources: self.sources.clone(),
             devices: self.devices.clone(),
             tenants: self.tenants.iter().filter_map(tenant).collect(),
+            registry: false,
         }
     }
 

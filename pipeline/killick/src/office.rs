@@ -80,7 +80,11 @@ impl Office {
                 // The other end goes only when the office closes, and then nobody waits for an answer.
                 let _ = queue.send((assignment, request));
             }
-            Request::Send { .. } | Request::Look { .. } | Request::Spv { .. } | Request::Again => {
+            Request::Send { .. }
+            | Request::Look { .. }
+            | Request::Spv { .. }
+            | Request::Schema(_)
+            | Request::Again => {
                 self.runtime.spawn(self.desk.clone().work(partition, assignment, request));
             }
         }
@@ -168,6 +172,7 @@ impl World {
                 let proof = self.chain.spv(*chain, key).map_err(unreachable)?;
                 Answer::Spv(key.clone(), proof.map(Box::new))
             }
+            Request::Schema(id) => return Err(Failure::Final(format!("no registry to ask for schema {id}"))),
             Request::Again => Answer::Again,
         })
     }

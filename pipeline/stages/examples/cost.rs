@@ -95,6 +95,7 @@ fn config(key: &SecretKey) -> ingest::Config {
         sources: vec![Source { unsigned: Unsigned::Accept, ..Source::new("events") }],
         devices: vec![device],
         tenants: [("acme".to_owned(), tenant)].into(),
+        registry: false,
     }
 }
 

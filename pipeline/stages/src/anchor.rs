@@ -542,7 +542,8 @@ impl Stage for Anchor {
             | Answer::AnchorPut
             | Answer::BatchRead(_)
             | Answer::Spv(..)
-            | Answer::Again => Ok(()),
+            | Answer::Again
+            | Answer::Schema(..) => Ok(()),
         }
     }
 

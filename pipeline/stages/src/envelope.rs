@@ -8,8 +8,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::avro::{AvroError, Reader, Writer};
-use crate::record::{Micros, Record};
-use crate::source::Framing;
+use crate::record::Micros;
+
+mod written;
+
+pub(crate) use written::Written;
 
 /// An event that nothing has been checked of yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,22 +95,11 @@ impl Event<'_> {
     }
 }
 
-/// The header that carries a schema's id where the value has no prefix.
-const SCHEMA_ID: &str = "__value_schema_id";
-
-/// Reads our own envelope from a record.
+/// Reads our own envelope as we write it: the whole of `datum`.
 ///
 /// # Errors
 /// [`Malformed`].
-pub fn read(record: &Record, framing: Framing) -> Result<Envelope<'_>, Malformed> {
-    let datum: &[u8] = match framing {
-        Framing::Bare => &record.value,
-        Framing::Registry if record.header(SCHEMA_ID).is_some() => &record.value,
-        Framing::Registry => match &*record.value {
-            [0, _, _, _, _, datum @ ..] => datum,
-            _ => return Err(Malformed::new("envelope", "no zero byte and schema id before the datum")),
-        },
-    };
+pub fn read(datum: &[u8]) -> Result<Envelope<'_>, Malformed> {
     let mut reader = Reader::new(datum);
     let envelope = Envelope {
         tenant: Some(reader.string()?.into()),
@@ -136,7 +128,6 @@ pub fn rfc3339(text: &str) -> Result<Micros, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Header, Partition};
 
     const EVENT: Event<'static> = Event {
         tenant: "acme",
@@ -148,41 +139,21 @@ mod tests {
         signed: Some((&[1; 32], &[2; 64])),
     };
 
-    fn record(value: impl Into<Bytes>) -> Record {
-        Record {
-            partition: Partition::new("events", 0),
-            offset: 0,
-            append_time: 0,
-            key: Bytes::new(),
-            value: value.into(),
-            headers: Vec::new(),
-        }
-    }
-
     #[test]
-    fn an_envelope_reads_back_in_each_framing() {
-        let bare = record(EVENT.encode());
-        let envelope = read(&bare, Framing::Bare).unwrap();
+    fn an_envelope_reads_back() {
+        let bytes = EVENT.encode();
+        let envelope = read(&bytes).unwrap();
         assert_eq!((&*envelope.source, &*envelope.id, envelope.time), ("pump-1", "7", -5));
         assert_eq!((envelope.key, envelope.signature), (Some([1; 32]), Some([2; 64])));
-
-        let prefixed = record([&[0, 0, 0, 0, 9][..], &EVENT.encode()].concat());
-        assert_eq!(read(&prefixed, Framing::Registry).unwrap(), envelope);
-        assert!(read(&prefixed, Framing::Bare).is_err());
-
-        let mut named = bare.clone();
-        assert!(read(&named, Framing::Registry).is_err());
-        named.headers.push(Header { name: SCHEMA_ID.into(), value: Bytes::from_static(b"\x01guid") });
-        assert_eq!(read(&named, Framing::Registry).unwrap(), envelope);
     }
 
     #[test]
     fn an_envelope_cut_anywhere_or_prolonged_is_malformed() {
         let whole = EVENT.encode();
         for length in 0..whole.len() {
-            assert!(read(&record(whole.slice(..length)), Framing::Bare).is_err(), "{length}");
+            assert!(read(&whole[..length]).is_err(), "{length}");
         }
-        assert!(read(&record([&whole[..], &[0]].concat()), Framing::Bare).is_err());
+        assert!(read(&[&whole[..], &[0]].concat()).is_err());
     }
 
     #[test]

@@ -153,7 +153,8 @@ mod tests {
 
     use super::*;
 
-    const READING: &str = r#"{"type": "record", "name": "Reading", "fields": [{"name": "id", "type": "string"}]}"#;
+    const READING: &str =
+        r#"{"type": "record", "name": "Reading", "fields": [{"name": "id", "type": "string"}]}"#;
 
     fn form(settings: serde_json::Value, schema: Option<&str>, registry: bool) -> Result<Form, String> {
         let mut source: Source = serde_json::from_value(settings).unwrap();
@@ -167,13 +168,38 @@ mod tests {
         for (settings, schema, registry, part) in [
             (json!({"topic": "t", "mapping": mapping}), None, true, "needs schema_file"),
             (json!({"topic": "t", "mapping": mapping, "framing": "registry"}), None, false, "[registry]"),
-            (json!({"topic": "t", "decoder": "cloudevents", "mapping": mapping}), None, true, "a mapping is for"),
-            (json!({"topic": "t", "decoder": "cloudevents", "framing": "registry"}), None, true, "framing is for"),
-            (json!({"topic": "t", "decoder": "raw", "schema_file": "f"}), Some(READING), true, "schema_file is for"),
+            (
+                json!({"topic": "t", "decoder": "cloudevents", "mapping": mapping}),
+                None,
+                true,
+                "a mapping is for",
+            ),
+            (
+                json!({"topic": "t", "decoder": "cloudevents", "framing": "registry"}),
+                None,
+                true,
+                "framing is for",
+            ),
+            (
+                json!({"topic": "t", "decoder": "raw", "schema_file": "f"}),
+                Some(READING),
+                true,
+                "schema_file is for",
+            ),
             (json!({"topic": "t", "schema_file": "f"}), None, true, "was not read"),
-            (json!({"topic": "t", "schema_file": "f", "mapping": mapping}), Some("{"), true, "schema_file: no JSON"),
+            (
+                json!({"topic": "t", "schema_file": "f", "mapping": mapping}),
+                Some("{"),
+                true,
+                "schema_file: no JSON",
+            ),
             (json!({"topic": "t", "schema_file": "f"}), Some(READING), true, "a mapping would say"),
-            (json!({"topic": "t", "decoder": "raw", "mapping": {"id": {"pointer": "id"}}}), None, true, "begins with /"),
+            (
+                json!({"topic": "t", "decoder": "raw", "mapping": {"id": {"pointer": "id"}}}),
+                None,
+                true,
+                "begins with /",
+            ),
             (
                 json!({"topic": "t", "schema_file": "f", "mapping": {"id": {"pointer": "/key"}}}),
                 Some(READING),

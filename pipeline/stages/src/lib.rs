@@ -16,6 +16,7 @@ pub mod deployment;
 pub mod derive;
 pub mod devices;
 pub mod envelope;
+mod form;
 pub mod frame;
 pub mod ingest;
 pub mod manifest;
@@ -24,6 +25,7 @@ pub mod ports;
 pub mod prove;
 pub mod ready;
 pub mod record;
+pub mod registry;
 pub mod rejected;
 pub mod ring;
 

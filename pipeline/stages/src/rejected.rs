@@ -44,13 +44,17 @@ pub enum Code {
     RevokedKey,
     /// The signature is not one of this event by this key.
     WrongSignature,
+    /// The schema registry does not have the schema that the record names.
+    UnknownSchema,
+    /// The schema that the record names is no Avro, or none that an event of its source can be read by.
+    UnfitSchema,
     /// Another event with the same tenant, source and id was let through before.
     Conflict,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Malformed,
         Self::TooLarge,
         Self::Stale,
@@ -62,6 +66,8 @@ impl Code {
         Self::EarlyKey,
         Self::RevokedKey,
         Self::WrongSignature,
+        Self::UnknownSchema,
+        Self::UnfitSchema,
         Self::Conflict,
     ];
 
@@ -79,6 +85,8 @@ impl Code {
             Self::EarlyKey => "key-not-yet-valid",
             Self::RevokedKey => "revoked-key",
             Self::WrongSignature => "wrong-signature",
+            Self::UnknownSchema => "unknown-schema",
+            Self::UnfitSchema => "unfit-schema",
             Self::Conflict => "conflict",
         }
     }

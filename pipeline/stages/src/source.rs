@@ -1,5 +1,7 @@
 //! Where events come from: a topic, how its records are read, and what is asked of them.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Deserializer};
 
 use crate::mapping::Mapping;
@@ -14,12 +16,19 @@ pub struct Source {
     /// How a record becomes an event. Default `avro`.
     #[serde(default)]
     pub decoder: Decoder,
-    /// For `avro`: how the envelope stands in the record. Default `bare`.
+    /// For `avro` and `raw`: what stands before a value. Default `bare`.
     #[serde(default)]
     pub framing: Framing,
-    /// For `raw`: where the parts of an event are found.
+    /// For `avro`: a file with the schema that all values are written by, whatever id they name. A relative path begins at
+    /// the configuration's folder. Default: the schema is the registry's; without a registry it is our own envelope's.
     #[serde(default)]
-    pub mapping: Mapping,
+    pub schema_file: Option<PathBuf>,
+    /// What that file holds: whoever reads the configuration puts it here.
+    #[serde(skip)]
+    pub schema: Option<Box<str>>,
+    /// For `avro` and `raw`: where the parts of an event are found. An `avro` source without one has our own envelopes.
+    #[serde(default)]
+    pub mapping: Option<Mapping>,
     /// The tenant of events that name none; an event that names another is rejected. Default: each event names its own.
     #[serde(default)]
     pub tenant: Option<String>,
@@ -56,7 +65,9 @@ impl Source {
             topic: topic.to_owned(),
             decoder: Decoder::default(),
             framing: Framing::default(),
-            mapping: Mapping::default(),
+            schema_file: None,
+            schema: None,
+            mapping: None,
             tenant: None,
             unsigned: Unsigned::default(),
             freshness: Freshness::default(),
@@ -70,7 +81,7 @@ impl Source {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decoder {
-    /// Our own envelope in Avro (`schemas/avro/event.avsc`).
+    /// Avro: our own envelope (`schemas/avro/event.avsc`), or with a mapping any schema.
     #[default]
     Avro,
     /// CloudEvents 1.0, binary and structured; the record itself says which.
@@ -79,15 +90,15 @@ pub enum Decoder {
     Raw,
 }
 
-/// How an Avro envelope stands in a record.
+/// What stands before a value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Framing {
-    /// The value is the datum.
+    /// Nothing.
     #[default]
     Bare,
-    /// As schema registries frame it: a zero byte and four bytes of schema id before the datum, or the id in the header
-    /// `__value_schema_id` and the value is the datum. Whatever the id, it must be a schema that writes like ours.
+    /// What schema registries want there: a zero byte and four bytes of schema id; or nothing, and the id is in the header
+    /// `__value_schema_id`.
     Registry,
 }
 

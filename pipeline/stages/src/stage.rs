@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::ports::{AnchorRecord, BatchRecord, ChainId, Look, Sent, Spv};
 use crate::record::{Micros, Output, Partition, Record};
+use crate::registry::{Lookup, SchemaId};
 
 /// One stage of the pipeline for all partitions that its worker owns.
 ///
@@ -178,6 +179,8 @@ pub enum Request {
     },
     /// Nothing but an answer: a stage that has more to put out than one transaction should hold goes on with it.
     Again,
+    /// Ask the schema registry for the schema of this id.
+    Schema(SchemaId),
 }
 
 /// The outcome of a [`Request`]; `Put…` answers mean that it is durable.
@@ -197,6 +200,8 @@ pub enum Answer {
     Spv(Box<str>, Option<Box<Spv>>),
     /// The time to go on: what was put out before the question is committed.
     Again,
+    /// What the registry says of this id.
+    Schema(SchemaId, Lookup),
 }
 
 /// A batch as the catalog holds it, with what the catalog's tree says about its place.

@@ -14,9 +14,8 @@ use killick_stages::frame::{AcceptedEvent, AcceptedFrame, AnchorFrame, Copy, Uni
 use killick_stages::manifest::Manifest;
 use killick_stages::ports::BatchRecord;
 use killick_stages::ready::{Block, ProofReady, ReceiptReady};
-use killick_stages::record::{Partition, Record};
+use killick_stages::record::Partition;
 use killick_stages::route::{AUDIT, ROUTE};
-use killick_stages::source::Framing;
 use killick_stages::stage::{Sum, Tally};
 use killick_stages::state::{
     AnchorState, Attempt, BatchState, DedupDelta, DeltaGroup, Interval, Position, ProveState,
@@ -82,17 +81,6 @@ fn block() -> impl Strategy<Value = Block> {
         .prop_map(|(network, chain, height, hash, time)| Block { network, chain, height, hash, time })
 }
 
-fn record(value: Bytes) -> Record {
-    Record {
-        partition: Partition::new("events", 0),
-        offset: 0,
-        append_time: 0,
-        key: Bytes::new(),
-        value,
-        headers: Vec::new(),
-    }
-}
-
 proptest! {
     #[test]
     fn events_are_avro(
@@ -108,8 +96,7 @@ proptest! {
         let other = read("event", &encoded);
         prop_assert_eq!(field(&other, "payload"), &Value::Bytes(payload.to_vec()));
         prop_assert_eq!(field(&other, "time"), &Value::TimestampMicros(time));
-        let record = record(encoded);
-        let envelope = envelope::read(&record, Framing::Bare).unwrap();
+        let envelope = envelope::read(&encoded).unwrap();
         prop_assert_eq!(envelope.tenant.as_deref(), Some(&*names.0));
         prop_assert_eq!(envelope.key.zip(envelope.signature), signed);
     }

@@ -131,7 +131,7 @@ fn source(source: &Source) -> Value {
         ("topic", text(&source.topic)),
         ("decoder", text(decoder)),
         ("framing", text(framing).filter(|_| source.decoder == Decoder::Avro)),
-        ("mapping", (source.decoder == Decoder::Raw).then(|| mapping(&source.mapping))),
+        ("mapping", source.mapping.as_ref().map(mapping)),
         ("tenant", source.tenant.as_ref().and_then(text)),
         ("unsigned", text(unsigned)),
         ("freshness", freshness),

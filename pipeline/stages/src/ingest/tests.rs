@@ -1,8 +1,15 @@
+mod registry;
+
 use killick_proof::encoding::base64url;
 
+use killick_proof::Algorithm;
+use killick_proof::statement::Statement;
+
 use super::*;
+use crate::envelope;
 use crate::record::Header;
-use crate::source::Framing;
+use crate::rejected::Code;
+use crate::source::{Decoder, Framing, Freshness, Unsigned};
 use crate::span::Span;
 use crate::testing::{HOUR, NOW, SECOND, device_key, record, run, signed, to, with_headers};
 
@@ -33,11 +40,17 @@ fn config() -> Config {
         ],
         devices: vec![device(1, None, None), device(2, Some(NOW + HOUR), None), device(3, None, Some(NOW))],
         tenants: BTreeMap::from([("acme".to_owned(), tenant)]),
+        registry: false,
     }
 }
 
 fn checker() -> Checker {
     Checker::new(&deployment(), &config()).unwrap()
+}
+
+/// The verdict where no schema has to be known.
+fn verdict(checker: &Checker, record: &Record) -> Verdict {
+    checker.check(record, &Schemas::default())
 }
 
 fn event(value: impl Into<Bytes>) -> Record {
@@ -46,14 +59,15 @@ fn event(value: impl Into<Bytes>) -> Record {
 
 fn code(verdict: Verdict) -> Option<Code> {
     match verdict {
-        Verdict::Accepted { .. } => None,
+        Verdict::Accepted { .. } | Verdict::Awaits(_) => None,
         Verdict::Rejected { code, .. } => Some(code),
     }
 }
 
 #[test]
 fn a_signed_event_becomes_the_statement_that_the_device_signed() {
-    let Verdict::Accepted { log, statement } = checker().check(&event(signed(1, "7", NOW, b"21.5"))) else {
+    let Verdict::Accepted { log, statement } = verdict(&checker(), &event(signed(1, "7", NOW, b"21.5")))
+    else {
         panic!("rejected")
     };
     let statement = Statement::decode(&statement).unwrap();
@@ -95,37 +109,37 @@ fn each_kind_of_bad_input_has_its_own_reason() {
         (envelope::Event { tenant: "", ..weak }.encode(), Code::Malformed),
     ];
     for (value, expected) in cases {
-        assert_eq!(code(checker().check(&event(value.clone()))), Some(expected), "{value:?}");
+        assert_eq!(code(verdict(&checker(), &event(value.clone()))), Some(expected), "{value:?}");
     }
 }
 
 #[test]
 fn events_at_the_edge_of_freshness_pass() {
     for time in [NOW - 24 * HOUR, NOW + 600 * SECOND] {
-        assert_eq!(code(checker().check(&event(signed(1, "7", time, b"")))), None);
+        assert_eq!(code(verdict(&checker(), &event(signed(1, "7", time, b"")))), None);
     }
 }
 
 #[test]
 fn a_key_is_judged_by_the_time_of_the_log_and_not_by_the_devices() {
     let value = signed(3, "7", NOW - HOUR, b"");
-    assert_eq!(code(checker().check(&record("events", 0, 0, NOW - 1, value.clone()))), None);
-    assert_eq!(code(checker().check(&record("events", 0, 0, NOW, value))), Some(Code::RevokedKey));
+    assert_eq!(code(verdict(&checker(), &record("events", 0, 0, NOW - 1, value.clone()))), None);
+    assert_eq!(code(verdict(&checker(), &record("events", 0, 0, NOW, value))), Some(Code::RevokedKey));
 }
 
 #[test]
 fn an_unsigned_event_gets_a_salt_that_a_replay_makes_again_and_nobody_else() {
     let raw = record("raw", 0, 5, NOW, "21.5");
-    let accepted = checker().check(&raw);
+    let accepted = verdict(&checker(), &raw);
     let Verdict::Accepted { statement, .. } = &accepted else { panic!("rejected") };
-    assert_eq!(checker().check(&raw), accepted);
+    assert_eq!(verdict(&checker(), &raw), accepted);
     let decoded = Statement::decode(statement).unwrap();
     assert_eq!((decoded.event.source, decoded.event.id), ("raw", "raw/0/5"));
     let mut other = config();
     other.tenants.get_mut("acme").unwrap().secret = Secret::new("another secret of some length");
-    assert_ne!(Checker::new(&deployment(), &other).unwrap().check(&raw), accepted);
+    assert_ne!(verdict(&Checker::new(&deployment(), &other).unwrap(), &raw), accepted);
     other.tenants.clear();
-    assert_eq!(code(Checker::new(&deployment(), &other).unwrap().check(&raw)), Some(Code::Tenant));
+    assert_eq!(code(verdict(&Checker::new(&deployment(), &other).unwrap(), &raw)), Some(Code::Tenant));
 }
 
 #[test]
@@ -133,7 +147,7 @@ fn a_source_of_one_tenant_takes_no_event_of_another() {
     let mut config = config();
     config.sources[0].tenant = Some("other".into());
     let checker = Checker::new(&deployment(), &config).unwrap();
-    assert_eq!(code(checker.check(&event(signed(1, "7", NOW, b"")))), Some(Code::Tenant));
+    assert_eq!(code(verdict(&checker, &event(signed(1, "7", NOW, b"")))), Some(Code::Tenant));
 }
 
 #[test]
@@ -141,17 +155,18 @@ fn imports_may_be_old_and_are_bounded() {
     let old = |value: &'static str| record("imports", 0, 0, NOW, value);
     let source = |time: &str| {
         let mut config = config();
-        config.sources[3].mapping.time = Some(crate::mapping::Place::Constant(time.to_owned()));
+        let time = Some(crate::mapping::Place::Constant(time.to_owned()));
+        config.sources[3].mapping = Some(crate::mapping::Mapping { time, ..Default::default() });
         Checker::new(&deployment(), &config).unwrap()
     };
-    assert_eq!(code(source("1999-01-01T00:00:00Z").check(&old("0123456789"))), None);
-    assert_eq!(code(source("1999-01-01T00:00:00Z").check(&old("0123456789a"))), Some(Code::TooLarge));
-    assert_eq!(code(source("yesterday").check(&old("0"))), Some(Code::Malformed));
+    assert_eq!(code(verdict(&source("1999-01-01T00:00:00Z"), &old("0123456789"))), None);
+    assert_eq!(code(verdict(&source("1999-01-01T00:00:00Z"), &old("0123456789a"))), Some(Code::TooLarge));
+    assert_eq!(code(verdict(&source("yesterday"), &old("0"))), Some(Code::Malformed));
 }
 
 #[test]
 fn a_record_of_a_topic_without_a_source_is_rejected() {
-    assert_eq!(code(checker().check(&record("other", 9, 0, NOW, "x"))), Some(Code::Malformed));
+    assert_eq!(code(verdict(&checker(), &record("other", 9, 0, NOW, "x"))), Some(Code::Malformed));
 }
 
 #[test]
@@ -197,7 +212,7 @@ fn verdicts_given_beforehand_put_out_the_same() {
     let checker = other.checker();
     let mut part = Part::default();
     for record in &records {
-        other.step_checked(record, checker.check(record), &mut part);
+        other.step_checked(record, verdict(&checker, record), &mut part);
     }
     other.seal(&records[0].partition, &mut part).unwrap();
     assert_eq!(run(&mut one, &records).unwrap(), part);
@@ -276,7 +291,7 @@ fn a_configuration_file_reads_as_meant_and_a_typo_is_refused() {
         "tenant": {"acme": {"secret": "0123456789abcdef"}},
     });
     let config: Config = serde_json::from_value(json.clone()).unwrap();
-    assert_eq!(config.sources[0].mapping.time, Some(crate::mapping::Place::Key));
+    assert_eq!(config.sources[0].mapping.as_ref().unwrap().time, Some(crate::mapping::Place::Key));
     assert_eq!(config.sources[0].freshness, Freshness::Off);
     assert_eq!(config.sources[1].framing, Framing::Registry);
     assert_eq!(config.sources[1].freshness, Freshness::Within(Span::secs(7_200)));

@@ -46,6 +46,7 @@ pub fn config() -> Config {
         sources: vec![Source::new("events"), open],
         devices: (0..3).map(device).collect(),
         tenants: [("acme".to_owned(), tenant)].into(),
+        registry: false,
     }
 }
 

@@ -141,7 +141,7 @@ fn an_unknown_schema_rejects_and_is_asked_for_again_after_a_while() {
     assert_eq!((codes(&part), part.through), (vec!["unknown-schema".to_owned()], Some(1)));
 
     let part = run(&mut stage, &[at(1, NOW + MISSING, reading(9, 2))]).unwrap();
-    assert_eq!((codes(&part).len(), asked(&mut stage).len()), (1, 1), "the one asked for is of before");
+    assert_eq!((codes(&part).len(), asked(&mut stage).len()), (1, 0));
     let part = run(&mut stage, &[at(2, NOW + MISSING + 1, reading(9, 3))]).unwrap();
     assert!(part.is_empty());
     assert_eq!(asked(&mut stage).len(), 1);
@@ -151,8 +151,12 @@ fn an_unknown_schema_rejects_and_is_asked_for_again_after_a_while() {
 #[test]
 fn a_schema_that_does_not_fit_rejects_with_its_reason() {
     let mut stage = stage();
-    let records =
-        [at(0, NOW, reading(1, 1)), at(1, NOW, reading(2, 1)), at(2, NOW, reading(3, 1)), at(3, NOW, framed(4, b""))];
+    let records = [
+        at(0, NOW, reading(1, 1)),
+        at(1, NOW, reading(2, 1)),
+        at(2, NOW, reading(3, 1)),
+        at(3, NOW, framed(4, b"")),
+    ];
     run(&mut stage, &records).unwrap();
     answer(&mut stage, 4, found());
     answer(&mut stage, 3, Lookup::Found(vec![r#"{"type": "map", "values": "string"}"#.into()]));
