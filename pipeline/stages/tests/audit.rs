@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use killick_stages::audit::{Finding, Kind, Report, Settings};
-use killick_stages::frame::{AcceptedFrame, ProofReady, UniqueFrame};
+use killick_stages::frame::{AcceptedFrame, UniqueFrame};
 use killick_stages::manifest::Manifest;
 use killick_stages::ports::BatchRecord;
+use killick_stages::ready::ProofReady;
 use killick_stages::record::{Partition, Record};
 use support::audit::{audited, settings};
 use support::log::SimLog;
@@ -123,8 +124,8 @@ fn a_manifest_that_is_missing_twice_there_shifted_or_wrong_is_found_whoever_wrot
         change_manifest(&mut all[at], |manifest| {
             (manifest.from, manifest.to) = (manifest.from + 1, manifest.to + 1)
         });
-        let kinds = found(&sim);
-        assert!(kinds.contains(&Kind::Gap) && kinds.contains(&Kind::Overlap), "{stage}, {topic}: {kinds:?}");
+        // No gap, where the one offset that nobody tells of is the mark of a transaction.
+        assert!(found(&sim).contains(&Kind::Overlap), "{stage}, {topic}: shifted");
 
         records(&mut sim.world.log, "audit", number)[at] = gone;
         if stage != "anchor" {
@@ -355,9 +356,8 @@ fn what_retention_took_is_told_as_not_covered_and_nothing_else_is() {
         let all = look_at_all(&world()).0.events.accepted;
         assert!(report.events.accepted < all);
         // What is left is looked at as hard as before.
-        let last = records(&mut sim.world.log, "proofs", 1).pop().unwrap();
+        records(&mut sim.world.log, "batches", 1).pop();
         assert!(!look_at_all(&sim).0.is_clean(), "seed {seed}");
-        records(&mut sim.world.log, "proofs", 1).push(last);
     }
 }
 
@@ -397,21 +397,17 @@ fn what_a_reader_may_not_see_yet_is_counted_and_not_told() {
 
 #[test]
 fn shells_that_tear_transactions_are_found_by_the_audit_alone() {
-    for (bug, expected) in [
-        (Bug::OffsetsBeforeOutputs, [Kind::Gap, Kind::Offset]),
-        (Bug::OutputsBeforeOffsets, [Kind::Overlap, Kind::Overlap]),
-    ] {
+    let torn = [Kind::Gap, Kind::Overlap, Kind::Offset];
+    for bug in [Bug::OffsetsBeforeOutputs, Bug::OutputsBeforeOffsets] {
         let mut caught = 0;
         for seed in 0..12 {
             let mut sim = Sim::new(seed, Faults::all()).with(bug);
             // A stage may halt on what it meets; the audit is for when none does.
             let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(sim.run(150))));
             let kinds = found(&sim);
-            assert!(
-                run.is_err() || expected.iter().any(|kind| kinds.contains(kind)),
-                "SEED={seed}: {kinds:?}"
-            );
-            caught += usize::from(!kinds.is_empty());
+            let is_caught = torn.iter().any(|kind| kinds.contains(kind));
+            assert!(run.is_err() || is_caught, "SEED={seed}: {kinds:?}");
+            caught += usize::from(is_caught);
         }
         assert!(caught > 9, "{bug:?}: {caught}");
     }

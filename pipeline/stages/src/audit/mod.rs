@@ -21,7 +21,6 @@ mod verdicts;
 
 use std::collections::BTreeMap;
 
-use crate::avro::AvroError;
 use crate::ports::{LogError, Reader};
 use crate::record::{Micros, Partition};
 use crate::route;
@@ -235,7 +234,7 @@ impl Audit<'_> {
     }
 }
 
-fn undecodable(error: AvroError) -> String {
+fn undecodable(error: impl std::fmt::Display) -> String {
     format!("it does not decode: {error}")
 }
 

@@ -140,12 +140,15 @@ impl Track {
             let done = done.unwrap_or_default();
             flaws.push(Flaw::Contradiction(format!("{batches} batches were done after {done} had been")));
         }
+        // Behind a gap nobody can say which batches are this one's.
+        let has_gap = flaws.iter().any(|flaw| matches!(flaw, Flaw::Gap(..)));
+        let below = done.or(self.is_whole.then_some(0)).filter(|_| !has_gap);
         // Clipped to ascend, so that every offset and every batch belongs to one span at the most.
         let from = manifest.from.max(next.unwrap_or(0));
         let span = Span {
             from,
             to: manifest.to.max(from),
-            batches: (done.or(self.is_whole.then_some(0)), batches.max(done.unwrap_or(0))),
+            batches: (below, batches.max(done.unwrap_or(0))),
             times: (time, time),
             told: Counts::of(&manifest.tally),
             found: Counts::default(),
