@@ -3,4 +3,7 @@
 //!
 //! [`proxy`] stands between every stage and its servers.
 
+pub mod events;
+pub mod ledger;
+pub mod load;
 pub mod proxy;
