@@ -1,4 +1,5 @@
-//! The language-neutral contracts as constants: what the topics are, and what their records look like.
+//! The language-neutral contracts as constants: what the topics are, what their records look like, and the tables of the
+//! catalog.
 
 /// Every topic: partitions, schema, key, cleanup, retention, and what it is for. YAML.
 pub const TOPICS: &str = include_str!("../topics.yaml");
@@ -38,3 +39,18 @@ pub const SCHEMAS: [Schema; 12] = schemas![
 pub fn schema(name: &str) -> Option<&'static str> {
     SCHEMAS.iter().find(|schema| schema.name == name).map(|schema| schema.json)
 }
+
+/// A step from one version of the catalog's tables to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Migration {
+    /// The version that it leads to: 1, 2, 3 …
+    pub version: i32,
+    /// The file's name in `cql/` without its ending.
+    pub name: &'static str,
+    /// Its statements in CQL, for the catalog's keyspace. Each can be repeated.
+    pub cql: &'static str,
+}
+
+/// Every migration of the catalog, in order. What has been released is never changed, only added to.
+pub const MIGRATIONS: [Migration; 1] =
+    [Migration { version: 1, name: "001-catalog", cql: include_str!("../cql/001-catalog.cql") }];
