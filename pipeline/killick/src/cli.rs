@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::ConfigError;
 use crate::input::OpenError;
-use crate::{config, demo, devnet, keys, produce, receipts, rejected, run, verify};
+use crate::{config, demo, devnet, keys, produce, receipts, rejected, run, trust, verify};
 
 /// Exit status of a call that makes no sense.
 const USAGE: u8 = 2;
@@ -90,6 +90,7 @@ enum Command {
     Receipts(receipts::ReceiptsArgs),
     Rejected(rejected::RejectedArgs),
     Keys(keys::KeysArgs),
+    Trust(trust::TrustArgs),
     Devnet(devnet::DevnetArgs),
     Config(config::ConfigCommand),
     /// Prints what completes commands in a shell.
@@ -114,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Receipts(args) => receipts::run(&args),
         Command::Rejected(args) => rejected::run(&args),
         Command::Keys(args) => keys::run(&args),
+        Command::Trust(args) => trust::run(&args),
         Command::Devnet(args) => devnet::run(args),
         Command::Config(args) => config::run(&args),
         Command::Completions { shell } => completions(shell),

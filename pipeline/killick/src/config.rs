@@ -22,7 +22,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::cli::Outcome;
-use crate::{nodechain, secrets};
+use crate::{cluster, nodechain, registry, secrets};
 
 /// Bytes in the largest configuration file.
 const LARGEST: u64 = 64 << 20;
@@ -45,6 +45,8 @@ pub struct Config {
     /// Input topics.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
+    /// Where the schemas of Avro are asked for.
+    pub registry: Option<registry::Settings>,
     /// Keys of devices.
     #[serde(rename = "device")]
     pub devices: Vec<Device>,
@@ -59,6 +61,12 @@ pub struct Config {
     pub anchor: anchor::Config,
     /// How proofs are made.
     pub prove: prove::Config,
+    /// The brokers of the log.
+    pub kafka: Option<killick_kafka::Settings>,
+    /// The nodes of the catalog.
+    pub catalog: Option<killick_catalog::Settings>,
+    /// Where keys are.
+    pub keys: cluster::Keys,
     /// The nodes of the network.
     pub chainweb: Option<nodechain::Settings>,
     /// The development network of the embedded side.
@@ -187,9 +195,11 @@ impl Config {
                 .map_err(|why| ConfigError::Variable { name: name.clone(), why })?;
         }
         config.read_secrets(file.and_then(Path::parent))?;
-        if let Some(chainweb) = &mut config.chainweb {
-            chainweb.resolve(file.and_then(Path::parent));
+        config.read_schemas(file.and_then(Path::parent))?;
+        if let Some(registry) = &mut config.registry {
+            registry.resolve(file.and_then(Path::parent));
         }
+        config.resolve(file.and_then(Path::parent));
         config.check()?;
         Ok(config)
     }
@@ -204,7 +214,47 @@ impl Config {
             sources: self.sources.clone(),
             devices: self.devices.clone(),
             tenants: self.tenants.iter().filter_map(tenant).collect(),
-            registry: false,
+            registry: self.registry.is_some(),
+        }
+    }
+
+    /// Puts the contents of schema files where the schemas would stand.
+    fn read_schemas(&mut self, folder: Option<&Path>) -> Result<(), ConfigError> {
+        for source in &mut self.sources {
+            let Some(file) = &source.schema_file else { continue };
+            let path = folder.map_or_else(|| file.clone(), |folder| folder.join(file));
+            let schema = read(&path).map_err(|error| {
+                let why = format!("schema_file of `{}`: {error}", source.topic);
+                ConfigError::Value { section: "source".to_owned(), why }
+            })?;
+            source.schema = Some(schema.into());
+        }
+        Ok(())
+    }
+
+    /// Makes relative paths begin at the configuration's folder.
+    fn resolve(&mut self, folder: Option<&Path>) {
+        let Some(folder) = folder else { return };
+        if let Some(kafka) = &mut self.kafka {
+            kafka.resolve(folder);
+        }
+        if let Some(catalog) = &mut self.catalog {
+            let security = &mut catalog.security;
+            let files = [
+                &mut security.ca_file,
+                &mut security.certificate_file,
+                &mut security.key_file,
+                &mut security.password_file,
+            ];
+            for file in files.into_iter().flatten() {
+                *file = folder.join(&*file);
+            }
+        }
+        if let Some(keys) = &mut self.keys.folder {
+            *keys = folder.join(&*keys);
+        }
+        if let Some(chainweb) = &mut self.chainweb {
+            chainweb.resolve(Some(folder));
         }
     }
 
@@ -240,6 +290,9 @@ impl Config {
             if (least..=most).contains(&span) { Ok(()) } else { Err(wrong(section)(&why)) }
         };
         let deployment = Deployment::new(&self.deployment).map_err(|error| wrong("deployment")(&error))?;
+        if let Some(registry) = &self.registry {
+            registry.check().map_err(|error| wrong("registry")(&format_args!("{error:#}")))?;
+        }
         ingest::Checker::new(&deployment, &self.ingest())
             .map_err(|error| wrong("source, device, tenant")(&error))?;
         dedup::Dedup::new(&deployment, &self.dedup).map_err(|error| wrong("dedup")(&error))?;
@@ -263,6 +316,12 @@ impl Config {
         batch::Batch::new(&deployment, &self.batch, signers).map_err(|error| wrong("batch")(&error))?;
         anchor::Anchor::new(&deployment, &self.anchor, secret).map_err(|error| wrong("anchor")(&error))?;
         prove::Prove::new(&deployment, &self.prove, verifiers).map_err(|error| wrong("prove")(&error))?;
+        if let Some(kafka) = &self.kafka {
+            kafka.check().map_err(|error| wrong("kafka")(&error))?;
+        }
+        if let Some(catalog) = &self.catalog {
+            catalog.check(self.dedup.window).map_err(|error| wrong("catalog")(&error))?;
+        }
         if let Some(chainweb) = &self.chainweb {
             let client = chainweb.client(deployment.network());
             client.map_err(|error| wrong("chainweb")(&format_args!("{error:#}")))?;
@@ -270,6 +329,14 @@ impl Config {
         range("devnet", "block_interval", self.devnet.block_interval, (Span::millis(10), Span::secs(3_600)))?;
         range("embedded", "retention", self.embedded.retention, (Span::secs(60), Span::secs(3_660 * 86_400)))
     }
+}
+
+/// A section that what is to be done needs.
+///
+/// # Errors
+/// It is not there: with what it is needed for.
+pub fn needed<'a, T>(part: Option<&'a T>, section: &str, why: &str) -> Result<&'a T, ConfigError> {
+    part.ok_or_else(|| ConfigError::Value { section: section.to_owned(), why: why.to_owned() })
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -184,7 +184,7 @@ fn demo(args: &DemoArgs) -> Result<Summary> {
     let exported = export_all(&site.catalog, &folder.join("receipts"), &mut |done| watch.note(done))?;
     let (verified, failed, receipt_bytes) = verify_all(&folder, &trust)?;
     write_duplicates(&site, &folder)?;
-    let counts = site.counters.counts();
+    let counts = site.counters().counts();
     let (to_checkpoint, to_proof) = latencies.quantiles();
     Ok(Summary {
         counts,
@@ -230,6 +230,7 @@ fn plan(args: &DemoArgs, devices: &Devices) -> Plan {
             devices: devices.enrolled().collect(),
             ..Default::default()
         },
+        registry: None,
         dedup: dedup::Config::default(),
         batch: batch::Config::default(),
         anchor: anchor::Config { interval: Span::millis(1_000), depth: 3, poll, ..Default::default() },
@@ -326,7 +327,7 @@ impl Feeder {
         let payloads = folder.join("payloads");
         std::fs::create_dir_all(&payloads).with_context(|| format!("{}", payloads.display()))?;
         let stop = site.stopping().clone();
-        let (log, counters) = (site.log.clone(), Arc::clone(&site.counters));
+        let (log, counters) = (site.log.clone(), Arc::clone(site.counters()));
         Ok(Self {
             feed: Feed::new(log, feed::TOPIC, TENANT, site.deployment().logs(), counters, stop.clone()),
             input: args.input.clone().map(|path| (path, args.parts.clone())),

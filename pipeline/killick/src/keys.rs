@@ -12,11 +12,13 @@ use killick_proof::origin::Origin;
 use killick_proof::signature::{PublicKey, SIGNATURE_LEN, SecretKey};
 use killick_proof::statement::{Event, StatementError};
 use killick_proof::{Algorithm, note};
+use killick_stages::deployment::Deployment;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::cli::{Failure, Outcome, Output};
+use crate::config::{Config, ConfigArgs};
 use crate::secrets;
 
 /// The key with which a device signs its events.
@@ -141,6 +143,15 @@ enum Action {
         #[command(subcommand)]
         kind: Kind,
     },
+    /// Makes all keys of a deployment on servers that are not there yet, in the folder of `[keys]`.
+    ///
+    /// For each log `log-N.key`, with which batch signs, and `log-N.pub`, which is all that prove needs; and `anchor.key`,
+    /// with which anchor signs. Keys that are there stay as they are. Prints the account that pays for anchors.
+    #[command(after_help = "Example: killick keys init -c killick.toml")]
+    Init {
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Prints the public part of a key file.
     #[command(after_help = "Example: killick keys show press-1.key")]
     Show {
@@ -210,6 +221,7 @@ pub fn run(args: &KeysArgs) -> Outcome {
             key.save(&to.out)?;
             show_device(&key, to.output)?;
         }
+        Action::Init { config } => init(&Config::load(config)?)?,
         Action::Show { file, output } => {
             let text = secrets::read(file)?;
             if let Ok(key) = text.parse::<SignerKey>() {
@@ -230,6 +242,23 @@ pub fn run(args: &KeysArgs) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn init(config: &Config) -> Result<(), Failure> {
+    let folder = config.keys.folder.as_deref();
+    let folder =
+        folder.ok_or_else(|| Failure::Usage("[keys] folder: where are the keys to be?".to_owned()))?;
+    let deployment = Deployment::new(&config.deployment)?;
+    for (number, origin) in deployment.origins().iter().enumerate() {
+        let key = secrets::log_key(&folder.join(format!("log-{number}.key")), origin)?;
+        let path = folder.join(format!("log-{number}.pub"));
+        std::fs::write(&path, format!("{}\n", key.verifier())).with_context(|| path.display().to_string())?;
+    }
+    let anchor = secrets::seed(&folder.join("anchor.key"))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{} log keys and the anchor key are in {}", deployment.logs(), folder.display())?;
+    writeln!(out, "anchors are paid by k:{}", hex::encode(anchor.public().as_bytes()))?;
+    Ok(())
 }
 
 fn show_log(key: &SignerKey, output: Output) -> Result<()> {

@@ -1,9 +1,11 @@
 //! Killick: events become receipts that verify with nothing but a file.
 
 mod cli;
+mod cluster;
 mod config;
 mod copies;
 mod counters;
+mod crew;
 mod demo;
 mod devchain;
 mod devnet;
@@ -16,10 +18,13 @@ mod office;
 mod process;
 mod produce;
 mod receipts;
+mod registry;
 mod rejected;
 mod run;
 mod secrets;
 mod site;
+mod stores;
+mod trust;
 mod verify;
 mod watch;
 mod worker;

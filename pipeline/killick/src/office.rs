@@ -18,18 +18,22 @@ use tokio::sync::{AcquireError, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::registry::Registry;
+
 /// Calls that one worker makes at the same time.
 const AT_ONCE: usize = 16;
 /// Pauses between tries, doubling from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// The ports that stages reach through requests.
-#[derive(Clone)]
+/// The ports that stages reach through requests: those that the stages of this process need.
+#[derive(Clone, Default)]
 pub struct World {
     /// The catalog.
-    pub catalog: Arc<dyn Catalog>,
+    pub catalog: Option<Arc<dyn Catalog>>,
     /// The chain.
-    pub chain: Arc<dyn Chain>,
+    pub chain: Option<Arc<dyn Chain>>,
+    /// The schema registry.
+    pub registry: Option<Arc<Registry>>,
 }
 
 /// What came of a request, and whose it was.
@@ -148,38 +152,53 @@ impl From<CatalogError> for Failure {
 }
 
 impl World {
+    fn catalog(&self) -> Result<&dyn Catalog, Failure> {
+        self.catalog.as_deref().ok_or_else(|| Failure::Final("this process has no catalog".to_owned()))
+    }
+
+    fn chain(&self) -> Result<&dyn Chain, Failure> {
+        self.chain.as_deref().ok_or_else(|| Failure::Final("this process has no chain".to_owned()))
+    }
+
     fn perform(&self, request: &Request) -> Result<Answer, Failure> {
         let unreachable = |error: killick_stages::ports::ChainError| Failure::Transient(error.to_string());
         Ok(match request {
             Request::PutBatch(batch) => {
-                self.catalog.put_batch(batch)?;
+                self.catalog()?.put_batch(batch)?;
                 Answer::BatchPut(number_of(&batch.header)?)
             }
             Request::PutAnchor(anchor) => {
-                self.catalog.put_anchor(anchor)?;
+                self.catalog()?.put_anchor(anchor)?;
                 Answer::AnchorPut
             }
             Request::ReadBatch { origin, number, size } => {
                 Answer::BatchRead(self.stored(origin, *number, *size)?)
             }
             Request::Send { chain, key, command } => {
-                Answer::Sent(key.clone(), self.chain.send(*chain, command).map_err(unreachable)?)
+                Answer::Sent(key.clone(), self.chain()?.send(*chain, command).map_err(unreachable)?)
             }
             Request::Look { chain, keys, .. } => {
-                Answer::Seen(keys.clone(), self.chain.look(*chain, keys).map_err(unreachable)?)
+                Answer::Seen(keys.clone(), self.chain()?.look(*chain, keys).map_err(unreachable)?)
             }
             Request::Spv { chain, key, .. } => {
-                let proof = self.chain.spv(*chain, key).map_err(unreachable)?;
+                let proof = self.chain()?.spv(*chain, key).map_err(unreachable)?;
                 Answer::Spv(key.clone(), proof.map(Box::new))
             }
-            Request::Schema(id) => return Err(Failure::Final(format!("no registry to ask for schema {id}"))),
+            Request::Schema(id) => {
+                let registry = self.registry.as_ref();
+                let registry = registry
+                    .ok_or_else(|| Failure::Final("this process has no schema registry".to_owned()))?;
+                let lookup = registry.lookup(*id);
+                let unanswered = |error| Failure::Transient(format!("events wait for schema {id}: {error}"));
+                Answer::Schema(*id, lookup.map_err(unanswered)?)
+            }
             Request::Again => Answer::Again,
         })
     }
 
     fn stored(&self, origin: &str, number: u64, size: u64) -> Result<Option<Box<StoredBatch>>, Failure> {
-        let Some(batch) = self.catalog.batch(origin, number)? else { return Ok(None) };
-        let path = log_path(&*self.catalog, origin, number, size).map_err(|error| match error {
+        let Some(batch) = self.catalog()?.batch(origin, number)? else { return Ok(None) };
+        let path = log_path(self.catalog()?, origin, number, size).map_err(|error| match error {
             DeriveError::Catalog(error) => error.into(),
             error => Failure::Final(error.to_string()),
         })?;

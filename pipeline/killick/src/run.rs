@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{Failure, Outcome, Output};
+use crate::cluster::Cluster;
 use crate::config::{Config, ConfigArgs, Devnet};
 use crate::counters::Counts;
 use crate::feed::Feed;
@@ -34,22 +35,31 @@ const LINGER: Duration = Duration::from_millis(5);
 const AHEAD: usize = 1_024;
 /// How long a drain may take: with a slower chain, proofs go on at the next start.
 const GRACE: Duration = Duration::from_secs(90);
+/// How soon a signal or a failed stage is noticed on servers.
+const WATCH: Duration = Duration::from_millis(50);
+/// How often it is told what the workers do.
+const REPORT: Duration = Duration::from_secs(10);
 /// How often the trust file is brought up to date.
 const TRUST: Duration = Duration::from_secs(60);
 
-/// Runs the pipeline until its input ends or a signal comes, and takes up what an earlier run left.
+/// Runs the pipeline, on one machine or as one of many processes, and takes up what an earlier run left.
 ///
-/// What is accepted survives a kill at any instant. When the input ends, and all of it has its receipts, so does the
-/// run; without an input it runs on. The first signal (Ctrl-C, SIGTERM) drains, for at most 90 s, a second ends at once.
-/// Without a configuration file the development network has a quick pace: blocks every 250 ms, anchors every 2 s.
+/// With --embedded all of it is in one folder. What is accepted survives a kill at any instant. When the input ends, and
+/// all of it has its receipts, so does the run; without an input it runs on. The first signal (Ctrl-C, SIGTERM) drains,
+/// for at most 90 s, a second ends at once. Without a configuration file the development network has a quick pace: blocks
+/// every 250 ms, anchors every 2 s.
+///
+/// Without --embedded any stages of a deployment run on Kafka, in as many processes as you like; each needs a slot of its
+/// own ([kafka] slot, default the host's name). The first signal finishes what is in hand and leaves the rest to others.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: tail -F readings.ndjson | killick run --embedded site/ --input - --format ndjson"
+    after_help = "Examples:\n  tail -F readings.ndjson | killick run --embedded site/ --input - --format ndjson\n  killick run -c killick.toml --stages dedup,batch"
 )]
 pub struct RunArgs {
-    /// The folder of the embedded side: log, catalog and keys of one machine. Made if it is not there.
+    /// The folder of the embedded side: log, catalog and keys of one machine. Made if it is not there. Without it the
+    /// stages run on the servers of the configuration: [kafka], [catalog], [chainweb].
     #[arg(long, value_name = "DIR", env = "KILLICK_EMBEDDED")]
-    pub embedded: PathBuf,
+    pub embedded: Option<PathBuf>,
 
     /// Events from this file, CSV, NDJSON or signed CloudEvents; - is standard input. Default: what the log has.
     #[arg(long, value_name = "FILE", env = "KILLICK_INPUT")]
@@ -102,6 +112,7 @@ struct Summary {
 /// Runs the pipeline.
 pub fn run(args: RunArgs) -> Outcome {
     let mut config = Config::load(&args.config).map_err(|error| Failure::Usage(error.to_string()))?;
+    let Some(folder) = args.embedded.clone() else { return run_on_servers(&args, &config) };
     if args.config.config.is_none() {
         quicken(&mut config);
     }
@@ -110,7 +121,7 @@ pub fn run(args: RunArgs) -> Outcome {
     let input = input.transpose().map_err(|error| Failure::Usage(error.to_string()))?;
     let begun = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut site = Site::open(&args.embedded, plan(&args, &config))?;
+    let mut site = Site::open(&folder, plan(&args, &config))?;
     site.start(runtime.handle(), None)?;
     let drain = CancellationToken::new();
     process::drain_at_signals(runtime.handle(), drain.clone())?;
@@ -143,7 +154,46 @@ pub fn run(args: RunArgs) -> Outcome {
     site.write_trust(&[])?;
     site.stop()?;
     failed_feed?;
-    tell(&args, &site, begun, unfinished)?;
+    tell(&args, &folder, &site, begun, unfinished)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs stages of a deployment on servers, until a signal comes or one of them cannot go on.
+fn run_on_servers(args: &RunArgs, config: &Config) -> Outcome {
+    if args.input.is_some() {
+        let why = "--input goes with --embedded; on Kafka, events come from the topics of [[source]]";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    let begun = Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let stop = CancellationToken::new();
+    process::drain_at_signals(runtime.handle(), stop.clone())?;
+    let mut cluster = Cluster::start(config, &args.stages, runtime.handle())?;
+    let mut reported = Instant::now();
+    while !stop.is_cancelled() && !cluster.stopping().is_cancelled() {
+        std::thread::sleep(WATCH);
+        if reported.elapsed() > REPORT {
+            reported = Instant::now();
+            cluster.report();
+        }
+    }
+    let outcome = cluster.stop();
+    cluster.report();
+    let counts = cluster.counters().counts();
+    let mut out = std::io::stdout().lock();
+    let seconds = begun.elapsed().as_secs_f64();
+    match args.output {
+        Output::Json => writeln!(out, "{}", serde_json::json!({ "counts": counts, "seconds": seconds }))?,
+        Output::Text => {
+            let Counts { duplicates, conflicts, rejected, proven, batches, anchors, .. } = counts;
+            writeln!(
+                out,
+                "committed here: duplicates {duplicates}, conflicts {conflicts}, rejected {rejected}"
+            )?;
+            writeln!(out, "{batches} batches, {anchors} anchors, {proven} events proven, {seconds:.1} s")?;
+        }
+    }
+    outcome?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -180,6 +230,7 @@ fn plan(args: &RunArgs, config: &Config) -> Plan {
     Plan {
         deployment: config.deployment.clone(),
         ingest,
+        registry: config.registry.clone(),
         dedup: config.dedup.clone(),
         batch: config.batch.clone(),
         anchor: config.anchor.clone(),
@@ -197,7 +248,7 @@ impl Feeding {
     fn start(args: &RunArgs, input: Input, site: &Site, drain: CancellationToken) -> Result<Self> {
         let is_cloud_events = args.form.format == Some(Format::Cloudevents);
         let topic = if is_cloud_events { CLOUD_EVENTS } else { ROWS };
-        let (log, counters) = (site.log.clone(), Arc::clone(&site.counters));
+        let (log, counters) = (site.log.clone(), Arc::clone(site.counters()));
         let logs = site.deployment().logs();
         let feed = Feed::new(log, topic, &args.tenant, logs, counters, site.stopping().clone());
         let name = input.name().to_owned();
@@ -281,12 +332,18 @@ impl Feeder {
     }
 }
 
-fn tell(args: &RunArgs, site: &Site, begun: Instant, unfinished: Option<String>) -> Result<()> {
+fn tell(
+    args: &RunArgs,
+    folder: &Path,
+    site: &Site,
+    begun: Instant,
+    unfinished: Option<String>,
+) -> Result<()> {
     let summary = Summary {
-        counts: site.counters.counts(),
+        counts: site.counters().counts(),
         seconds: begun.elapsed().as_secs_f64(),
         unfinished,
-        folder: args.embedded.clone(),
+        folder: folder.to_owned(),
     };
     let mut out = std::io::stdout().lock();
     if args.output == Output::Json {
@@ -301,7 +358,7 @@ fn tell(args: &RunArgs, site: &Site, begun: Instant, unfinished: Option<String>)
     if let Some(unfinished) = &summary.unfinished {
         writeln!(out, "{unfinished}: that goes on at the next start")?;
     }
-    let folder = args.embedded.display();
+    let folder = folder.display();
     writeln!(out, "killick receipts export --embedded {folder} --out receipts/")?;
     writeln!(out, "killick verify receipts/ --trust {folder}/trust.json")?;
     Ok(())

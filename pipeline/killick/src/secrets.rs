@@ -78,6 +78,14 @@ pub fn write_new(path: &Path, secret: &str) -> Result<()> {
 pub fn log_key(path: &Path, origin: &str) -> Result<SignerKey> {
     let fresh = SignerKey::new(origin, SecretKey::from_seed(&rand::random()))?;
     let text = read_or_make(path, || Zeroizing::new(fresh.to_secret_text()))?;
+    parse_log_key(&text, path, origin)
+}
+
+/// The key of a log, from the text that stood in a file.
+///
+/// # Errors
+/// It is no key, or that of another log.
+pub fn parse_log_key(text: &str, path: &Path, origin: &str) -> Result<SignerKey> {
     let key: SignerKey = text.parse().with_context(|| format!("{} is no log key", path.display()))?;
     if key.name() != origin {
         bail!("{} is the key of {}, and not of {origin}", path.display(), key.name());
@@ -90,7 +98,18 @@ pub fn log_key(path: &Path, origin: &str) -> Result<SignerKey> {
 /// # Errors
 /// The file cannot be read or written, or holds something else.
 pub fn seed(path: &Path) -> Result<SecretKey> {
-    let text = read_or_make(path, || Zeroizing::new(hex::encode(rand::random::<[u8; 32]>())))?;
+    parse_seed(&read_or_make(path, || Zeroizing::new(hex::encode(rand::random::<[u8; 32]>())))?, path)
+}
+
+/// An Ed25519 key as 64 hex digits, which has to be there.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub fn read_seed(path: &Path) -> Result<SecretKey> {
+    parse_seed(&read(path)?, path)
+}
+
+fn parse_seed(text: &str, path: &Path) -> Result<SecretKey> {
     let mut bytes = Zeroizing::new([0; 32]);
     if hex::decode_to_slice(text.as_bytes(), bytes.as_mut_slice()).is_err() {
         bail!("{} does not hold a key: 64 hex digits", path.display());

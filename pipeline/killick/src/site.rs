@@ -8,19 +8,16 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use chainweb::devnet::{self, Devnet};
 use killick_embedded::{Cleanup, EmbeddedCatalog, EmbeddedLog, Folder, Settings, TopicSpec};
 use killick_proof::note::VerifierKey;
-use killick_proof::signature::PublicKey;
-use killick_proof::trust::{DeviceKey, LogKey, TrustFile, TrustedNetwork};
+use killick_proof::trust::DeviceKey;
 use killick_stages::deployment::{self, Deployment};
 use killick_stages::frame::UniqueFrame;
-use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{Catalog, Chain};
 use killick_stages::record::Partition;
 use killick_stages::source::Unsigned;
@@ -29,13 +26,15 @@ use killick_stages::state::ProveState;
 use killick_stages::{anchor, batch, dedup, ingest, prove, route};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::counters::Counters;
+use crate::crew::{Crew, Hand};
 use crate::devchain::DevChain;
-use crate::office::{Office, World};
-use crate::secrets;
-use crate::worker::{Tap, Worker};
+use crate::office::World;
+use crate::registry::{self, Registry};
+use crate::worker::Tap;
+use crate::{secrets, trust};
 
 /// Partitions of an input topic: so many workers can check signatures at the same time.
 pub const INPUT_PARTITIONS: u32 = 4;
@@ -47,6 +46,8 @@ pub struct Plan {
     pub deployment: deployment::Config,
     /// Sources, devices, tenants.
     pub ingest: ingest::Config,
+    /// Where schemas are asked for.
+    pub registry: Option<registry::Settings>,
     /// The window of dedup.
     pub dedup: dedup::Config,
     /// When batches are cut.
@@ -74,13 +75,9 @@ pub struct Site {
     pub catalog: EmbeddedCatalog,
     /// The development network.
     pub devnet: Arc<Devnet>,
-    /// What was committed.
-    pub counters: Arc<Counters>,
     verifiers: Vec<VerifierKey>,
     stages: Vec<(&'static str, Box<dyn Stage>, Vec<Partition>)>,
-    workers: Vec<JoinHandle<()>>,
-    failure: Arc<Mutex<Option<anyhow::Error>>>,
-    stop: CancellationToken,
+    crew: Crew,
 }
 
 impl Site {
@@ -146,12 +143,9 @@ impl Site {
             log,
             catalog,
             devnet,
-            counters: Arc::default(),
             verifiers,
             stages,
-            workers: Vec::new(),
-            failure: Arc::default(),
-            stop: CancellationToken::new(),
+            crew: Crew::default(),
         })
     }
 
@@ -161,31 +155,13 @@ impl Site {
     /// No thread can be started.
     pub fn start(&mut self, runtime: &Handle, tap: Option<Tap>) -> Result<()> {
         let chain: Arc<dyn Chain> = Arc::new(DevChain(Arc::clone(&self.devnet)));
-        let world = World { catalog: Arc::new(self.catalog.clone()), chain };
-        for (slot, (name, stage, inputs)) in self.stages.drain(..).enumerate() {
+        let open = |settings| Registry::open(settings, runtime.clone()).map(Arc::new);
+        let registry = self.plan.registry.as_ref().map(open).transpose()?;
+        let world = World { catalog: Some(Arc::new(self.catalog.clone())), chain: Some(chain), registry };
+        for (number, (name, stage, inputs)) in self.stages.drain(..).enumerate() {
             let log = self.log.worker(name, &inputs)?;
-            let office = Office::open(runtime.clone(), world.clone(), self.stop.clone());
-            let counters = Arc::clone(&self.counters);
-            let tap = tap.clone();
-            let tap: Tap = Arc::new(move |stage, parts| {
-                counters.committed(stage, parts);
-                if let Some(tap) = &tap {
-                    tap(stage, parts);
-                }
-            });
-            let state = route::ROUTE.iter().find(|hop| hop.stage == name).and_then(|hop| hop.state);
-            let books = Bookkeeper::new(name, &format!("{name}-{slot}"), self.deployment.logs());
-            let worker = Worker::new(name, state, stage, log, office, books, tap);
-            let (stop, failure) = (self.stop.clone(), Arc::clone(&self.failure));
-            let work = move || {
-                if let Err(why) = worker.run(&stop) {
-                    error!(stage = name, error = format!("{why:#}"), "a stage cannot go on");
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
-                    stop.cancel();
-                }
-            };
-            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-            self.workers.push(thread.with_context(|| format!("no thread for stage {name}"))?);
+            let hand = Hand { name, slot: format!("{name}-{number}"), stage, log };
+            self.crew.hire(hand, (runtime, &world), self.deployment.logs(), tap.clone())?;
         }
         info!(folder = %self.path.display(), logs = self.deployment.logs(), "the pipeline runs");
         Ok(())
@@ -198,7 +174,12 @@ impl Site {
 
     /// Cancelled when the site stops, also of itself.
     pub fn stopping(&self) -> &CancellationToken {
-        &self.stop
+        self.crew.stopping()
+    }
+
+    /// What was committed.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.crew.counters
     }
 
     /// What is not done yet of all that was accepted; `None` when everything has its end.
@@ -261,33 +242,11 @@ impl Site {
     /// # Errors
     /// The catalog cannot be read or the file not written.
     pub fn write_trust(&self, devices: &[DeviceKey]) -> Result<PathBuf> {
-        let mut blocks = Vec::new();
-        for origin in self.deployment.origins() {
-            let mut number = 0;
-            loop {
-                let anchors = self.catalog.anchors_of(origin, number)?;
-                let Some(first) = anchors.first() else { break };
-                number = first.size;
-                for anchor in &anchors {
-                    let anchor: serde_json::Value = serde_json::from_slice(&anchor.anchor)?;
-                    let hash = anchor["block"]["hash"].as_str().context("an anchor names no block")?;
-                    blocks.push(hash.parse().context("an anchor's block has no hash")?);
-                }
-            }
-        }
-        blocks.sort_unstable();
-        blocks.dedup();
-        let network =
-            TrustedNetwork { name: self.deployment.network().to_owned(), blocks, headers: Vec::new() };
-        let logs = self.verifiers.iter().map(|key| LogKey { key: key.clone(), until: None });
-        let mut known = configured_devices(&self.plan.ingest)?;
+        let mut known = trust::configured_devices(&self.plan.ingest)?;
         known.extend_from_slice(devices);
-        let trust = TrustFile { networks: vec![network], logs: logs.collect(), devices: known };
+        let trust = trust::own(&self.catalog, &self.deployment, &self.verifiers, known)?;
         let path = self.path.join("trust.json");
-        // Never half a file under that name.
-        let fresh = self.path.join("trust.json.new");
-        std::fs::write(&fresh, trust.to_json()).with_context(|| format!("{}", fresh.display()))?;
-        std::fs::rename(&fresh, &path).with_context(|| format!("{}", path.display()))?;
+        trust::write(&trust, &path)?;
         Ok(path)
     }
 
@@ -296,16 +255,7 @@ impl Site {
     /// # Errors
     /// A stage had failed.
     pub fn stop(&mut self) -> Result<()> {
-        self.stop.cancel();
-        for worker in self.workers.drain(..) {
-            if worker.join().is_err() {
-                bail!("a stage ended in a panic: this is a defect, please report it");
-            }
-        }
-        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(why) => Err(why),
-            None => Ok(()),
-        }
+        self.crew.stop()
     }
 }
 
@@ -366,21 +316,6 @@ fn fill_secrets(keys: &Path, config: &mut ingest::Config) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The devices of the configuration as a trust file lists them.
-fn configured_devices(config: &ingest::Config) -> Result<Vec<DeviceKey>> {
-    let devices = config.devices.iter().map(|device| {
-        let key = killick_proof::encoding::array_from_base64url(&device.key)
-            .with_context(|| format!("the key of {}/{}", device.tenant, device.source))?;
-        Ok(DeviceKey {
-            tenant: device.tenant.clone(),
-            source: device.source.clone(),
-            key: PublicKey::decode(&key)?,
-            until: device.until,
-        })
-    });
-    devices.collect()
 }
 
 #[cfg(test)]

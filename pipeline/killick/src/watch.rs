@@ -108,7 +108,7 @@ impl Figures {
             .filter_map(|chain| Some(site.devnet.tip(chainweb::ChainId(*chain))?.height))
             .collect();
         Ok(Self {
-            counts: site.counters.counts(),
+            counts: site.counters().counts(),
             lag,
             log_sizes: sizes.collect::<Result<_, _>>()?,
             heights: (heights.iter().min().copied().unwrap_or(0), heights.iter().max().copied().unwrap_or(0)),

@@ -17,6 +17,10 @@ pub fn toml(config: &Config) -> String {
         batch,
         anchor,
         prove,
+        registry,
+        kafka,
+        catalog,
+        keys,
         chainweb,
         devnet,
         embedded,
@@ -68,6 +72,15 @@ pub fn toml(config: &Config) -> String {
             ("schema_ids", Some(table(ids.map(|(name, id)| (name, number(id))).to_vec()))),
         ],
     );
+    if let Some(kafka) = kafka {
+        section("kafka", kafka_settings(kafka));
+    }
+    if let Some(catalog) = catalog {
+        section("catalog", catalog_settings(catalog));
+    }
+    if let Some(folder) = &keys.folder {
+        section("keys", vec![("folder", text(folder.display()))]);
+    }
     if let Some(chainweb) = chainweb {
         let nodes = chainweb.nodes.iter().map(|node| Value::from(node.as_str())).collect();
         section(
@@ -77,6 +90,19 @@ pub fn toml(config: &Config) -> String {
                 ("connect_timeout", text(chainweb.connect_timeout)),
                 ("timeout", text(chainweb.timeout)),
                 ("ca_file", chainweb.ca_file.as_ref().and_then(|file| text(file.display()))),
+            ],
+        );
+    }
+    if let Some(registry) = registry {
+        section(
+            "registry",
+            vec![
+                ("url", text(&registry.url)),
+                ("username", registry.username.as_ref().and_then(text)),
+                ("password_file", registry.password_file.as_ref().and_then(|file| text(file.display()))),
+                ("ca_file", registry.ca_file.as_ref().and_then(|file| text(file.display()))),
+                ("connect_timeout", text(registry.connect_timeout)),
+                ("timeout", text(registry.timeout)),
             ],
         );
     }
@@ -109,6 +135,66 @@ pub fn toml(config: &Config) -> String {
     toml::to_string(&root).expect("a table of texts and numbers can be written")
 }
 
+fn kafka_settings(kafka: &killick_kafka::Settings) -> Vec<(&'static str, Option<Value>)> {
+    let brokers = kafka.brokers.iter().map(|broker| Value::from(broker.as_str())).collect();
+    let security = &kafka.security;
+    let file = |path: &Option<std::path::PathBuf>| path.as_ref().and_then(|path| text(path.display()));
+    let shown = table(vec![
+        ("tls", Some(Value::Boolean(security.tls))),
+        ("ca_file", file(&security.ca_file)),
+        ("certificate_file", file(&security.certificate_file)),
+        ("key_file", file(&security.key_file)),
+        ("mechanism", security.mechanism.and_then(text)),
+        ("username", security.username.as_ref().and_then(text)),
+        ("password_file", file(&security.password_file)),
+    ]);
+    vec![
+        ("brokers", Some(Value::Array(brokers))),
+        ("prefix", text(&kafka.prefix)),
+        ("slot", kafka.slot.as_ref().and_then(text)),
+        ("ingest_workers", kafka.ingest_workers.and_then(number)),
+        ("replication", number(kafka.replication)),
+        ("min_in_sync", number(kafka.min_in_sync)),
+        ("session_timeout", text(kafka.session_timeout)),
+        ("poll_timeout", text(kafka.poll_timeout)),
+        ("transaction_timeout", text(kafka.transaction_timeout)),
+        ("max_record", number(kafka.max_record as u64)),
+        ("security", Some(shown)),
+    ]
+}
+
+fn catalog_settings(catalog: &killick_catalog::Settings) -> Vec<(&'static str, Option<Value>)> {
+    let nodes = catalog.nodes.iter().map(|node| Value::from(node.as_str())).collect();
+    let replication = catalog.replication.iter();
+    let replication = replication.map(|(name, count)| (name.clone(), Value::from(i64::from(*count))));
+    let tenants = catalog.tenants.iter();
+    let tenants = tenants.map(|(name, class)| (name.clone(), Value::from(class.name())));
+    let security = &catalog.security;
+    let file = |path: &Option<std::path::PathBuf>| path.as_ref().and_then(|path| text(path.display()));
+    let shown = table(vec![
+        ("tls", Some(Value::Boolean(security.tls))),
+        ("ca_file", file(&security.ca_file)),
+        ("server_name", security.server_name.as_ref().and_then(text)),
+        ("certificate_file", file(&security.certificate_file)),
+        ("key_file", file(&security.key_file)),
+        ("username", security.username.as_ref().and_then(text)),
+        ("password_file", file(&security.password_file)),
+    ]);
+    vec![
+        ("nodes", Some(Value::Array(nodes))),
+        ("keyspace", text(&catalog.keyspace)),
+        ("datacenter", text(&catalog.datacenter)),
+        ("replication", Some(Value::Table(replication.collect()))),
+        ("connect_timeout", text(catalog.connect_timeout)),
+        ("read_timeout", text(catalog.read_timeout)),
+        ("write_timeout", text(catalog.write_timeout)),
+        ("in_flight", number(catalog.in_flight as u64)),
+        ("retention", text(catalog.retention)),
+        ("tenants", Some(Value::Table(tenants.collect()))),
+        ("security", Some(shown)),
+    ]
+}
+
 fn source(source: &Source) -> Value {
     let decoder = match source.decoder {
         Decoder::Avro => "avro",
@@ -130,7 +216,8 @@ fn source(source: &Source) -> Value {
     table(vec![
         ("topic", text(&source.topic)),
         ("decoder", text(decoder)),
-        ("framing", text(framing).filter(|_| source.decoder == Decoder::Avro)),
+        ("framing", text(framing).filter(|_| source.decoder != Decoder::CloudEvents)),
+        ("schema_file", source.schema_file.as_ref().and_then(|file| text(file.display()))),
         ("mapping", source.mapping.as_ref().map(mapping)),
         ("tenant", source.tenant.as_ref().and_then(text)),
         ("unsigned", text(unsigned)),

@@ -10,6 +10,7 @@ fn some_plan() -> Plan {
     Plan {
         deployment: deployment::Config { logs: 3, chains: vec![4, 9], ..Default::default() },
         ingest: ingest::Config { sources: vec![Source::new(route::EVENTS)], ..Default::default() },
+        registry: None,
         dedup: dedup::Config::default(),
         batch: batch::Config::default(),
         anchor: anchor::Config::default(),

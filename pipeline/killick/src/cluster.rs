@@ -1,0 +1,256 @@
+//! A deployment on servers: any of its stages, as workers of consumer groups on Kafka.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use killick_catalog::CqlCatalog;
+use killick_kafka::{Figures, Join, KafkaLog, Sharing, Start};
+use killick_proof::note::{SignerKey, VerifierKey};
+use killick_stages::deployment::Deployment;
+use killick_stages::ports::{Catalog, Chain};
+use killick_stages::stage::Stage;
+use killick_stages::{anchor, batch, dedup, ingest, prove, route};
+use serde::Deserialize;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::{Config, needed};
+use crate::counters::Counters;
+use crate::crew::{Crew, Hand};
+use crate::nodechain::NodeChain;
+use crate::office::World;
+use crate::registry::Registry;
+use crate::secrets;
+
+/// Where the keys of a deployment are: `[keys]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keys {
+    /// The folder; a relative path begins at the configuration's folder. It holds `log-N.key` for each log (batch signs
+    /// with it; prove wants only `log-N.pub`, its public part) and `anchor.key` (anchor signs with it).
+    pub folder: Option<PathBuf>,
+}
+
+/// Stages at work on servers.
+pub struct Cluster {
+    crew: Crew,
+    figures: Vec<(String, Arc<Figures>)>,
+}
+
+/// A stage to be put to work, with how its group shares its partitions.
+struct Job {
+    name: &'static str,
+    stage: Box<dyn Stage>,
+    sharing: Sharing,
+    slot: String,
+}
+
+impl Cluster {
+    /// Puts the stages to work; none named: all.
+    ///
+    /// # Errors
+    /// The configuration has not what these stages need, keys are missing, or a server refuses us.
+    pub fn start(config: &Config, stages: &[String], runtime: &Handle) -> Result<Self> {
+        let kafka = needed(config.kafka.as_ref(), "kafka", "where is the log? (or give --embedded DIR)")?;
+        let deployment = Deployment::new(&config.deployment)?;
+        let slot = kafka.slot.clone().unwrap_or_else(host_name);
+        let jobs = jobs(config, &deployment, stages, &slot)?;
+        let world = world(config, &deployment, &jobs, runtime)?;
+        let mut cluster = Self { crew: Crew::default(), figures: Vec::new() };
+        for Job { name, stage, sharing, slot } in jobs {
+            let topics = topics(name, config);
+            let join = Join { group: name, slot: &slot, topics: &topics, sharing, start: Start::Committed };
+            let log = KafkaLog::join(kafka, &join)?;
+            let slot = format!("{name}-{slot}");
+            cluster.figures.push((slot.clone(), log.figures()));
+            let hand = Hand { name, slot, stage, log };
+            cluster.crew.hire(hand, (runtime, &world), deployment.logs(), None)?;
+        }
+        let names: Vec<_> = cluster.figures.iter().map(|(name, _)| name.as_str()).collect();
+        info!(workers = names.join(" "), logs = deployment.logs(), "the stages join their groups");
+        Ok(cluster)
+    }
+
+    /// Cancelled when the stages stop, also of themselves.
+    pub fn stopping(&self) -> &CancellationToken {
+        self.crew.stopping()
+    }
+
+    /// What was committed here.
+    pub fn counters(&self) -> &Counters {
+        &self.crew.counters
+    }
+
+    /// Tells in the log what each worker does.
+    pub fn report(&self) {
+        for (worker, figures) in &self.figures {
+            let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+            let commits = count(&figures.commits);
+            let mean = count(&figures.commit_micros).checked_div(commits).unwrap_or(0);
+            let lag = figures.lag();
+            info!(
+                worker,
+                partitions = lag.len(),
+                records = count(&figures.records),
+                lag = lag.values().sum::<i64>(),
+                commits,
+                mean_commit = ?Duration::from_micros(mean),
+                aborts = count(&figures.aborts),
+                rebuilds = count(&figures.rebuilds),
+                "at work"
+            );
+        }
+    }
+
+    /// Stops the stages: what is in hand is committed, everything else is others' now.
+    ///
+    /// # Errors
+    /// A stage had failed.
+    pub fn stop(&mut self) -> Result<()> {
+        self.crew.stop()
+    }
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let allowed = |char: char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' };
+    name.chars().map(allowed).take(64).collect()
+}
+
+/// The stages that are asked for, each made of its part of the configuration.
+fn jobs(config: &Config, deployment: &Deployment, stages: &[String], slot: &str) -> Result<Vec<Job>> {
+    for stage in stages {
+        if !route::ROUTE.iter().any(|hop| hop.stage == stage) {
+            let known: Vec<_> = route::ROUTE.iter().map(|hop| hop.stage).collect();
+            bail!("there is no stage {stage:?}; the stages are {}", known.join(", "));
+        }
+    }
+    let is_wanted = |name: &str| stages.is_empty() || stages.iter().any(|stage| stage == name);
+    let keys = || needed(config.keys.folder.as_ref(), "keys", "folder: where are the keys of the logs?");
+    let mut jobs = Vec::new();
+    let mut job =
+        |name, stage: Box<dyn Stage>, sharing, slot: String| jobs.push(Job { name, stage, sharing, slot });
+    if is_wanted("ingest") {
+        if config.sources.is_empty() {
+            needed(None::<&()>, "source", "which topics does ingest read?")?;
+        }
+        for number in 0..ingest_workers(config) {
+            let stage = ingest::Ingest::new(deployment, &config.ingest())?;
+            job("ingest", Box::new(stage), Sharing::Sticky, format!("{slot}.{number}"));
+        }
+    }
+    if is_wanted("dedup") {
+        job(
+            "dedup",
+            Box::new(dedup::Dedup::new(deployment, &config.dedup)?),
+            Sharing::Sticky,
+            slot.to_owned(),
+        );
+    }
+    if is_wanted("batch") {
+        let stage = batch::Batch::new(deployment, &config.batch, signers(keys()?, deployment)?)?;
+        job("batch", Box::new(stage), Sharing::Sticky, slot.to_owned());
+    }
+    if is_wanted("anchor") {
+        let key = secrets::read_seed(&keys()?.join("anchor.key"))?;
+        let stage = anchor::Anchor::new(deployment, &config.anchor, key)?;
+        job("anchor", Box::new(stage), Sharing::Sticky, slot.to_owned());
+    }
+    if is_wanted("prove") {
+        let stage = prove::Prove::new(deployment, &config.prove, verifiers(keys()?, deployment)?)?;
+        // The same partition of both its topics.
+        job("prove", Box::new(stage), Sharing::Range, slot.to_owned());
+    }
+    Ok(jobs)
+}
+
+fn ingest_workers(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let asked = config.kafka.as_ref().and_then(|kafka| kafka.ingest_workers);
+    asked.map_or_else(cores, usize::from).max(1)
+}
+
+/// What the stages reach through requests: only what one of them needs.
+fn world(config: &Config, deployment: &Deployment, jobs: &[Job], runtime: &Handle) -> Result<World> {
+    let has = |names: &[&str]| jobs.iter().any(|job| names.contains(&job.name));
+    let mut world = World::default();
+    if has(&["prove"]) {
+        world.catalog = Some(catalog(config)?);
+    }
+    if has(&["ingest"])
+        && let Some(settings) = &config.registry
+    {
+        world.registry = Some(Arc::new(Registry::open(settings, runtime.clone())?));
+    }
+    if has(&["anchor", "prove"]) {
+        let settings = needed(config.chainweb.as_ref(), "chainweb", "which nodes are asked?")?;
+        let chain: Arc<dyn Chain> =
+            Arc::new(NodeChain::open(settings, deployment.network(), runtime.clone())?);
+        world.chain = Some(chain);
+    }
+    Ok(world)
+}
+
+/// The catalog, for who waits where it is away: only what somebody has to change is an error.
+fn catalog(config: &Config) -> Result<Arc<dyn Catalog>> {
+    let settings = needed(config.catalog.as_ref(), "catalog", "where is the catalog that prove writes?")?;
+    let catalog = CqlCatalog::new(settings)?;
+    match catalog.open() {
+        Err(error) if error.is_transient() => warn!(%error, "the catalog is away: proofs wait for it"),
+        outcome => outcome?,
+    }
+    Ok(Arc::new(catalog))
+}
+
+/// The topics that a stage reads.
+fn topics(stage: &str, config: &Config) -> Vec<String> {
+    let hop = route::ROUTE.iter().find(|hop| hop.stage == stage);
+    match stage {
+        "ingest" => config.sources.iter().map(|source| source.topic.clone()).collect(),
+        _ => hop.into_iter().flat_map(|hop| hop.reads).map(|topic| (*topic).to_owned()).collect(),
+    }
+}
+
+/// The keys that sign the logs' checkpoints.
+///
+/// # Errors
+/// One of them is missing, or another log's: with the command that makes it.
+pub fn signers(folder: &Path, deployment: &Deployment) -> Result<Vec<SignerKey>> {
+    let signer = |(number, origin): (usize, &Box<str>)| {
+        let path = folder.join(format!("log-{number}.key"));
+        let text = secrets::read(&path).with_context(|| {
+            format!("the key of log {origin}; `killick keys init` makes all that are missing")
+        })?;
+        secrets::parse_log_key(&text, &path, origin)
+    };
+    deployment.origins().iter().enumerate().map(signer).collect()
+}
+
+/// The public keys of the logs: of `log-N.pub`, or else of `log-N.key`.
+///
+/// # Errors
+/// As for [`signers`].
+pub fn verifiers(folder: &Path, deployment: &Deployment) -> Result<Vec<VerifierKey>> {
+    let verifier = |(number, origin): (usize, &Box<str>)| {
+        let path = folder.join(format!("log-{number}.pub"));
+        if !path.exists() {
+            let path = folder.join(format!("log-{number}.key"));
+            let text = secrets::read(&path).with_context(|| {
+                format!("the public key of log {origin}; `killick keys init` makes all that are missing")
+            })?;
+            return Ok(secrets::parse_log_key(&text, &path, origin)?.verifier());
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let key: VerifierKey =
+            text.trim().parse().with_context(|| format!("{} is no verifier key", path.display()))?;
+        if key.name() != &**origin {
+            bail!("{} is the key of {}, and not of {origin}", path.display(), key.name());
+        }
+        Ok(key)
+    };
+    deployment.origins().iter().enumerate().map(verifier).collect()
+}

@@ -1,0 +1,99 @@
+//! The workers of a process: one thread each, and what stops them all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result, bail};
+use killick_stages::manifest::Bookkeeper;
+use killick_stages::ports::Log;
+use killick_stages::route;
+use killick_stages::stage::Stage;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::counters::Counters;
+use crate::office::{Office, World};
+use crate::worker::{Tap, Worker};
+
+/// Workers that run, and end together.
+#[derive(Default)]
+pub struct Crew {
+    workers: Vec<JoinHandle<()>>,
+    failure: Arc<Mutex<Option<anyhow::Error>>>,
+    stop: CancellationToken,
+    /// What they committed.
+    pub counters: Arc<Counters>,
+}
+
+/// Who is hired.
+pub struct Hand<L> {
+    /// The stage's name.
+    pub name: &'static str,
+    /// What tells the worker from others of its stage, in manifests.
+    pub slot: String,
+    /// The stage.
+    pub stage: Box<dyn Stage>,
+    /// Its hold on the log.
+    pub log: L,
+}
+
+impl Crew {
+    /// Puts a worker to work. `tap` sees what it commits; `logs` is the number of partitions of `audit`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn hire<L: Log + 'static>(
+        &mut self,
+        hand: Hand<L>,
+        (runtime, world): (&Handle, &World),
+        logs: u32,
+        tap: Option<Tap>,
+    ) -> Result<()> {
+        let Hand { name, slot, stage, log } = hand;
+        let office = Office::open(runtime.clone(), world.clone(), self.stop.clone());
+        let counters = Arc::clone(&self.counters);
+        let tap: Tap = Arc::new(move |stage, parts| {
+            counters.committed(stage, parts);
+            if let Some(tap) = &tap {
+                tap(stage, parts);
+            }
+        });
+        let state = route::ROUTE.iter().find(|hop| hop.stage == name).and_then(|hop| hop.state);
+        let books = Bookkeeper::new(name, &slot, logs);
+        let worker = Worker::new(name, state, stage, log, office, books, tap);
+        let (stop, failure) = (self.stop.clone(), Arc::clone(&self.failure));
+        let work = move || {
+            if let Err(why) = worker.run(&stop) {
+                error!(stage = name, error = format!("{why:#}"), "a stage cannot go on");
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+                stop.cancel();
+            }
+        };
+        let thread = std::thread::Builder::new().name(slot).spawn(work);
+        self.workers.push(thread.with_context(|| format!("no thread for stage {name}"))?);
+        Ok(())
+    }
+
+    /// Cancelled when the workers are to stop, or one of them cannot go on.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Stops the workers: what is in hand is committed, everything else goes on at the next start.
+    ///
+    /// # Errors
+    /// A stage had failed.
+    pub fn stop(&mut self) -> Result<()> {
+        self.stop.cancel();
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                bail!("a stage ended in a panic: this is a defect, please report it");
+            }
+        }
+        match self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+}
