@@ -4,156 +4,18 @@
 
 mod support;
 
-use std::collections::VecDeque;
-
 use killick_proof::report::{Level, Verdict};
 use killick_proof::trust::{LogKey, Trust, TrustFile};
 use killick_proof::verify::Verifier;
-use killick_stages::derive::{Deriver, log_path};
+use killick_stages::derive::Deriver;
 use killick_stages::frame::AnchorFrame;
 use killick_stages::ports::{Catalog, Place, Spv};
 use killick_stages::prove::{Config, ConfigError, Prove};
-use killick_stages::ready::ProofReady;
-use killick_stages::record::{Output, Partition, Record};
-use killick_stages::stage::{Answer, Part, Request, Stage, StoredBatch};
+use killick_stages::record::Record;
+use killick_stages::stage::{Answer, Part, Request, Stage};
 use support::catalog::SimCatalog;
-use support::world::{Faults, Sim, deployment, signers};
-
-/// A log with several batches and anchors, and a stage that has seen nothing of it.
-struct Story {
-    sim: Sim,
-    log: u32,
-    prove: Prove,
-    catalog: SimCatalog,
-    told: Vec<ProofReady>,
-    asked: VecDeque<(Partition, Request)>,
-    state: Vec<Output>,
-    through: [u64; 2],
-}
-
-impl Story {
-    fn new() -> Self {
-        let mut sim = Sim::new(3, Faults::default());
-        sim.run(150).unwrap();
-        let size = |log: &u32| sim.world.log.records("anchors", *log).len();
-        let log = (0..sim.deployment.logs()).max_by_key(size).unwrap();
-        assert!(size(&log) >= 2);
-        let mut story = Self {
-            sim,
-            log,
-            prove: prove(),
-            catalog: SimCatalog::default(),
-            told: Vec::new(),
-            asked: VecDeque::new(),
-            state: Vec::new(),
-            through: [0, 0],
-        };
-        story.assign();
-        story
-    }
-
-    fn partition(&self, topic: &str) -> Partition {
-        Partition::new(topic, self.log)
-    }
-
-    fn assign(&mut self) {
-        for (at, topic) in ["batches", "anchors"].into_iter().enumerate() {
-            self.prove.assign(&self.partition(topic), self.through[at]);
-            for state in &self.state {
-                let record = Record {
-                    partition: state.partition.clone(),
-                    offset: 0,
-                    append_time: 0,
-                    key: state.key.clone(),
-                    value: state.value.clone(),
-                    headers: Vec::new(),
-                };
-                self.prove.restore(&record).unwrap();
-            }
-        }
-    }
-
-    fn records(&self, topic: &str) -> Vec<Record> {
-        self.sim.world.log.records(topic, self.log).to_vec()
-    }
-
-    fn step(&mut self, topic: &str) -> Result<(), String> {
-        for record in self.records(topic) {
-            let mut part = Part::default();
-            self.prove.step(&record, &mut part).map_err(|halt| halt.to_string())?;
-            self.take(&record.partition, part)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, partition: &Partition, mut part: Part) -> Result<(), String> {
-        self.prove.seal(partition, &mut part).map_err(|halt| halt.to_string())?;
-        if let Some(through) = part.through {
-            self.through[usize::from(partition.topic.as_str() == "anchors")] = through;
-        }
-        for output in part.outputs {
-            match output.partition.topic.as_str() {
-                "proofs" => self.told.push(ProofReady::decode(&output.value).unwrap()),
-                "prove-log" => self.state.push(output),
-                other => panic!("{other}"),
-            }
-        }
-        self.asked.extend(self.prove.requests());
-        Ok(())
-    }
-
-    /// Answers the first request, as `change` would have it. Whether there was one.
-    fn answer(&mut self, change: impl FnOnce(Answer) -> Answer) -> Result<bool, String> {
-        let Some((partition, request)) = self.asked.pop_front() else { return Ok(false) };
-        let chains = &self.sim.world.chains;
-        let answer = match request {
-            Request::PutBatch(batch) => {
-                self.catalog.put_batch(&batch).unwrap();
-                let header = killick_proof::batch::BatchHeader::decode(&batch.header).unwrap();
-                Answer::BatchPut(header.number)
-            }
-            Request::PutAnchor(anchor) => {
-                self.catalog.put_anchor(&anchor).unwrap();
-                Answer::AnchorPut
-            }
-            Request::ReadBatch { origin, number, size } => {
-                let batch = self.catalog.batch(&origin, number).unwrap();
-                let path = |_: &_| log_path(&self.catalog, &origin, number, size).unwrap();
-                Answer::BatchRead(batch.map(|batch| Box::new(StoredBatch { path: path(&batch), batch })))
-            }
-            Request::Spv { chain, key } => {
-                let spv = chains[&chain].spv(&key);
-                Answer::Spv(key, spv.map(Box::new))
-            }
-            Request::Look { chain, keys, .. } => {
-                let look = chains[&chain].look(&keys);
-                Answer::Seen(keys, look)
-            }
-            Request::Again => Answer::Again,
-            Request::Send { .. } => panic!("prove asks no such thing"),
-        };
-        let mut part = Part::default();
-        self.prove.answer(&partition, change(answer), &mut part).map_err(|halt| halt.to_string())?;
-        self.take(&partition, part)?;
-        Ok(true)
-    }
-
-    fn finish(&mut self) -> Result<(), String> {
-        while self.answer(|answer| answer)? {}
-        Ok(())
-    }
-
-    /// How many batches there are, and whether each was told of once and in order.
-    fn is_complete(&self) -> bool {
-        let all = self.records("batches").len() as u64;
-        self.told.iter().map(|ready| ready.number).eq(0..all)
-    }
-}
-
-fn prove() -> Prove {
-    let keys = signers(&deployment()).iter().map(|signer| signer.verifier()).collect();
-    Prove::new(&deployment(), &Config::default(), keys).unwrap()
-}
+use support::story::{Story, prove};
+use support::world::{deployment, signers};
 
 /// What happens when the stored batches are changed before they are read back, and what was told then.
 fn changed(change: impl Fn(&SimCatalog, &str)) -> (String, usize) {
@@ -204,17 +66,7 @@ fn a_crash_after_any_answer_loses_nothing_and_tells_nothing_twice() {
                 return;
             }
         }
-        story.prove = prove();
-        story.asked.clear();
-        story.assign();
-        for (at, topic) in ["batches", "anchors"].into_iter().enumerate() {
-            let left = story.records(topic).into_iter().filter(|record| record.offset >= story.through[at]);
-            for record in left.collect::<Vec<_>>() {
-                let mut part = Part::default();
-                story.prove.step(&record, &mut part).unwrap();
-                story.take(&record.partition, part).unwrap();
-            }
-        }
+        story.crash();
         story.finish().unwrap();
         assert!(story.is_complete(), "after {answers} answers");
         answers += 1;
@@ -349,7 +201,7 @@ fn state_that_does_not_fit_the_input_stops_the_stage() {
     let mut story = Story::new();
     story.step("batches").unwrap();
     story.finish().unwrap();
-    story.prove = prove();
+    story.prove = prove(&Config::default());
     story.through[0] -= 1;
     story.assign();
     let last = story.records("batches").last().unwrap().clone();

@@ -9,15 +9,15 @@ use killick_proof::trust::{LogKey, Trust, TrustFile};
 use killick_proof::verify::Verifier;
 use killick_stages::batch::Batch;
 use killick_stages::dedup::{self, Dedup};
-use killick_stages::derive::Deriver;
+use killick_stages::derive::{Deriver, Receipts};
 use killick_stages::frame::{AcceptedFrame, AnchorFrame, Copy, UniqueFrame};
 use killick_stages::ports::{BatchRecord, Catalog, Place};
-use killick_stages::ready::ProofReady;
+use killick_stages::ready::{ProofReady, ReceiptReady, event_key};
 use killick_stages::record::{Partition, Record};
 use killick_stages::stage::{Part, Stage};
 
 use super::audit::{audited, settings};
-use super::world::{Sim, batch_config, signers};
+use super::world::{Sim, prove_config, signers};
 
 type Verdicts<T = ()> = Result<T, String>;
 
@@ -27,6 +27,7 @@ pub fn judge(sim: &Sim) -> Verdicts {
     one_leaf_or_a_name(sim)?;
     logs_have_no_gap(sim)?;
     one_proof_a_batch(sim)?;
+    one_receipt_an_event(sim)?;
     no_batch_is_anchored_twice(sim)?;
     receipts_verify(sim)?;
     a_replay_is_the_same(sim)?;
@@ -192,6 +193,37 @@ fn one_proof_a_batch(sim: &Sim) -> Verdicts {
     Ok(())
 }
 
+/// `receipts` has the receipt of each leaf once, in order, as it is derived from the catalog and from `proofs`.
+fn one_receipt_an_event(sim: &Sim) -> Verdicts {
+    let mut deriver = Deriver::new(&sim.world.catalog);
+    for log in 0..sim.deployment.logs() {
+        let mut published = real(sim, "receipts", log);
+        for record in real(sim, "proofs", log) {
+            let proof = ProofReady::decode(&record.value).unwrap();
+            let derived = Receipts::of(&proof)?;
+            for index in 0..proof.leaves {
+                let about = || format!("log {log}: event {index} of batch {}", proof.number);
+                let record = published.next().ok_or_else(|| format!("{} has no receipt", about()))?;
+                let ready = ReceiptReady::decode(&record.value).unwrap();
+                ensure((&ready.batch, ready.index) == (&proof.batch, index), || {
+                    format!("{} is not the next", about())
+                })?;
+                let place = Place { origin: proof.origin.clone(), number: proof.number, index };
+                let stored = deriver.receipt_of(&place).map_err(|error| error.to_string())?;
+                let receipts = [stored, derived.get(index)].map(|receipt| receipt.unwrap().to_json());
+                ensure(receipts.iter().all(|receipt| **receipt == *ready.receipt), || {
+                    format!("{}: not its receipt", about())
+                })?;
+                let key = event_key(&ready.tenant, &ready.source, &ready.id);
+                ensure(record.key == key && ready.block == proof.block, || format!("{}: its key", about()))?;
+                ensure(record.value[..5] == [0, 0, 0, 0, prove_config().schema_ids.receipt as u8], about)?;
+            }
+        }
+        ensure(published.next().is_none(), || format!("log {log}: more receipts than events"))?;
+    }
+    Ok(())
+}
+
 /// An interval is told of once, only one of its commands succeeded for good, and each batch has one anchor in receipts.
 fn no_batch_is_anchored_twice(sim: &Sim) -> Verdicts {
     let mut told = BTreeSet::new();
@@ -266,7 +298,7 @@ fn receipts_verify(sim: &Sim) -> Verdicts {
 fn a_replay_is_the_same(sim: &Sim) -> Verdicts {
     let deployment = &sim.deployment;
     let mut dedup = Dedup::new(deployment, &dedup::Config::default()).unwrap();
-    let mut batch = Batch::new(deployment, &batch_config(), signers(deployment)).unwrap();
+    let mut batch = Batch::new(deployment, &sim.batch, signers(deployment)).unwrap();
     let stages: [(&mut dyn Stage, &str, &[&str]); 2] =
         [(&mut dedup, "accepted", &["unique"]), (&mut batch, "unique", &["batches", "checkpoints"])];
     for (stage, input, outputs) in stages {

@@ -9,6 +9,7 @@ pub mod judge;
 pub mod log;
 pub mod producer;
 pub mod shell;
+pub mod story;
 pub mod world;
 
 use killick_stages::record::Micros;

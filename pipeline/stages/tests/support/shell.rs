@@ -293,5 +293,6 @@ fn perform(world: &mut World, faults: &Faults, request: &Request) -> Result<Answ
         }
         Request::Spv { chain, key } => Answer::Spv(key.clone(), world.chains[chain].spv(key).map(Box::new)),
         Request::Again => Answer::Again,
+        Request::Schema(id) => return Err(format!("schema {id} is asked for, and no source has a registry")),
     })
 }

@@ -68,6 +68,7 @@ pub struct World {
 pub struct Sim {
     pub world: World,
     pub deployment: Deployment,
+    pub batch: batch::Config,
     pub produced: u64,
     shells: Vec<Shell>,
     faults: Faults,
@@ -108,25 +109,27 @@ fn anchor_config() -> anchor::Config {
     }
 }
 
+pub fn prove_config() -> prove::Config {
+    let schema_ids = prove::SchemaIds { proof_ready: 7, receipt: 8 };
+    prove::Config { poll: Span::secs(1), receipts: true, schema_ids }
+}
+
 /// The stages, each as often as it has to be made anew.
-fn shells(deployment: &Deployment) -> Vec<Shell> {
+fn shells(deployment: &Deployment, batch: &batch::Config) -> Vec<Shell> {
     let make = |name: &'static str| -> Make {
-        let deployment = deployment.clone();
+        let (deployment, batch) = (deployment.clone(), batch.clone());
         Box::new(move || -> Box<dyn Stage> {
             match name {
                 "ingest" => Box::new(ingest::Ingest::new(&deployment, &producer::config()).unwrap()),
                 "dedup" => Box::new(dedup::Dedup::new(&deployment, &dedup::Config::default()).unwrap()),
-                "batch" => {
-                    Box::new(batch::Batch::new(&deployment, &batch_config(), signers(&deployment)).unwrap())
-                }
+                "batch" => Box::new(batch::Batch::new(&deployment, &batch, signers(&deployment)).unwrap()),
                 "anchor" => {
                     let key = SecretKey::from_seed(&[99; 32]);
                     Box::new(anchor::Anchor::new(&deployment, &anchor_config(), key).unwrap())
                 }
                 _ => {
                     let keys = signers(&deployment).iter().map(SignerKey::verifier).collect();
-                    let config = prove::Config { poll: Span::secs(1), ..prove::Config::default() };
-                    Box::new(prove::Prove::new(&deployment, &config, keys).unwrap())
+                    Box::new(prove::Prove::new(&deployment, &prove_config(), keys).unwrap())
                 }
             }
         })
@@ -146,6 +149,10 @@ fn shells(deployment: &Deployment) -> Vec<Shell> {
 
 impl Sim {
     pub fn new(seed: u64, faults: Faults) -> Self {
+        Self::with_batches(batch_config(), seed, faults)
+    }
+
+    pub fn with_batches(batch: batch::Config, seed: u64, faults: Faults) -> Self {
         let deployment = deployment();
         let chains = CHAINS.map(|id| (id, SimChain::new(id, START))).into();
         let world = World {
@@ -156,7 +163,7 @@ impl Sim {
             chains,
             bug: None,
         };
-        Self { world, shells: shells(&deployment), deployment, produced: 0, faults }
+        Self { world, shells: shells(&deployment, &batch), deployment, batch, produced: 0, faults }
     }
 
     pub fn with(mut self, bug: Bug) -> Self {
@@ -188,6 +195,16 @@ impl Sim {
         }
         let busy = self.shells.iter().filter(|shell| !shell.is_idle(&self.world));
         Err(format!("no rest: {:?}", busy.map(|shell| shell.name).collect::<Vec<_>>()))
+    }
+
+    /// Produces so many records at once.
+    pub fn flood(&mut self, count: u64) {
+        let mut producer = Producer::new();
+        for _ in 0..count {
+            let output = producer.next(self.world.now, &mut self.world.dice);
+            self.world.log.append(&output, self.world.now, &mut self.world.dice);
+        }
+        self.produced += count;
     }
 
     /// Lets a little time pass, and every shell have a turn.
