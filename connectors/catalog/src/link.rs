@@ -130,6 +130,7 @@ impl Link {
             .connection_timeout(timeout)
             .hostname_resolution_timeout(Some(timeout))
             .metadata_request_clientside_timeout(settings.read_timeout.duration())
+            .schema_agreement_interval(Duration::from_millis(20))
             .schema_agreement_timeout(Duration::from_secs(30))
             .keyspaces_to_fetch([settings.keyspace.as_str()])
             .tls_context(self.access.tls.clone())

@@ -62,6 +62,11 @@ pub async fn migrate(session: &Session, settings: &Settings) -> Result<Migrated,
         for statement in schema::statements(&migration) {
             change(session, &qualified(&statement, keyspace)).await?;
         }
+        // Where another was quicker, nothing was changed and nothing waited for.
+        session.await_schema_agreement().await.map_err(|error| Error::Request {
+            statement: migration.name.to_owned(),
+            why: format!("the nodes do not agree on the schema: {error}"),
+        })?;
         if !applied.contains_key(&migration.version) {
             let insert = format!(
                 "INSERT INTO {keyspace}.schema_version (part, version, name, digest) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
@@ -209,7 +214,7 @@ async fn tables(session: &Session, keyspace: &str) -> Result<Tables, Error> {
     Ok(tables)
 }
 
-/// Makes one change of the schema, and waits until all nodes that are up know of it.
+/// Makes one change of the schema, and waits until all nodes that are up know of it if there was something to change.
 async fn change(session: &Session, text: &str) -> Result<(), Error> {
     let mut statement = Statement::new(text);
     statement.set_request_timeout(Some(CHANGE));
@@ -222,10 +227,6 @@ async fn change(session: &Session, text: &str) -> Result<(), Error> {
         statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(first, None)));
     }
     session.query_unpaged(statement, ()).await.map_err(|error| failed(text, &error))?;
-    session.await_schema_agreement().await.map_err(|error| Error::Request {
-        statement: text.to_owned(),
-        why: format!("the nodes do not agree on the schema: {error}"),
-    })?;
     Ok(())
 }
 
