@@ -1,7 +1,8 @@
 //! The first look: manifests tile what the stages read, and end where they are committed.
 
 use super::track::{Flaw, Track};
-use super::{Audit, AuditError, Committed, Kind, Place, cursor, undecodable};
+use super::{Audit, AuditError, Committed, Kind, Place, undecodable};
+use crate::cursor;
 use crate::manifest::Manifest;
 use crate::ports::LogError;
 use crate::record::{Micros, Partition, Record};

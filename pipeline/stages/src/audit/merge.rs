@@ -4,9 +4,9 @@ use bytes::Bytes;
 use killick_proof::batch::BatchHeader;
 use killick_proof::statement::Statement;
 
-use super::cursor::Cursor;
 use super::start::{Start, decode_batch};
 use super::{Audit, AuditError, Kind, Leaf, Name, Place, undecodable};
+use crate::cursor::Cursor;
 use crate::deployment::identity_hash;
 use crate::frame::{AcceptedEvent, AcceptedFrame, Copy, UniqueFrame};
 use crate::ready::ProofReady;

@@ -11,7 +11,6 @@
 //!
 //! Cost: each of these topics is read once, from `since` on. What retention has taken is told as not covered.
 
-mod cursor;
 mod finding;
 mod manifests;
 mod merge;
@@ -21,10 +20,10 @@ mod verdicts;
 
 use std::collections::BTreeMap;
 
+use crate::cursor::Cursor;
 use crate::ports::{LogError, Reader};
 use crate::record::{Micros, Partition};
 use crate::route;
-use cursor::Cursor;
 pub use finding::{Events, Finding, Hop, Kind, Leaf, Name, Report, twice};
 use track::{Span, Track};
 

@@ -3,7 +3,8 @@
 use killick_proof::batch::BatchHeader;
 
 use super::track::Covered;
-use super::{Audit, AuditError, SLACK, cursor, undecodable};
+use super::{Audit, AuditError, SLACK, undecodable};
+use crate::cursor;
 use crate::frame::UniqueFrame;
 use crate::ports::BatchRecord;
 use crate::record::{Micros, Partition, Record};

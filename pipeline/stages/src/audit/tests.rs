@@ -1,8 +1,8 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::cursor::{Cursor, search};
 use super::*;
+use crate::cursor::{Cursor, search};
 use crate::record::{Output, Record};
 
 /// A partition with records at some offsets, of which some are ticks.

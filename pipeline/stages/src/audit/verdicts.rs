@@ -1,7 +1,8 @@
 //! Ingest's part of the second look: each record of its inputs has one verdict.
 
 use super::track::Covered;
-use super::{Audit, AuditError, Kind, Place, SLACK, cursor};
+use super::{Audit, AuditError, Kind, Place, SLACK};
+use crate::cursor;
 use crate::record::{Micros, Partition, Record};
 use crate::rejected::PREFIX;
 use crate::route::REJECTED;

@@ -1,7 +1,7 @@
 //! A catalog in memory.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
 
 use killick_proof::batch::BatchHeader;
 use killick_proof::log::Log;
@@ -13,13 +13,16 @@ pub struct SimCatalog {
     inner: Mutex<Inner>,
 }
 
+/// The tables, as they are.
 #[derive(Debug, Default)]
-struct Inner {
-    batches: BTreeMap<(String, u64), BatchRecord>,
-    logs: BTreeMap<String, Log>,
-    nodes: BTreeMap<(String, u8, u64), [u8; 32]>,
-    anchors: BTreeMap<(String, u64), Vec<AnchorRecord>>,
-    places: BTreeMap<(String, String, String), Vec<Place>>,
+pub struct Inner {
+    pub batches: BTreeMap<(String, u64), BatchRecord>,
+    pub logs: BTreeMap<String, Log>,
+    pub nodes: BTreeMap<(String, u8, u64), [u8; 32]>,
+    pub anchors: BTreeMap<(String, u64), Vec<AnchorRecord>>,
+    pub places: BTreeMap<(String, String, String), Vec<Place>>,
+    /// Tenant, day, origin, number.
+    pub days: BTreeSet<(String, i32, String, u64)>,
 }
 
 impl SimCatalog {
@@ -30,6 +33,11 @@ impl SimCatalog {
 
     pub fn damage_nodes(&self) {
         self.inner.lock().unwrap().nodes.values_mut().for_each(|node| node[0] ^= 1);
+    }
+
+    /// The tables, to be changed behind everyone's back.
+    pub fn tables(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
     }
 
     pub fn places(&self) -> Vec<Place> {
@@ -59,8 +67,10 @@ impl Catalog for SimCatalog {
         for (node, hash) in made {
             inner.nodes.insert((name.0.clone(), node.level as u8, node.index), *hash.as_bytes());
         }
+        let day = (header.first_time / 86_400_000_000) as i32;
         for (index, statement) in (0..).zip(&batch.statements) {
             let event = Statement::decode(statement).unwrap().event;
+            inner.days.insert((event.tenant.to_owned(), day, name.0.clone(), name.1));
             let place = Place { origin: name.0.as_str().into(), number: name.1, index };
             let event = (event.tenant.to_owned(), event.source.to_owned(), event.id.to_owned());
             inner.places.entry(event).or_default().push(place);
@@ -108,11 +118,14 @@ impl Catalog for SimCatalog {
 
     fn list(
         &self,
-        _: &str,
-        _: i32,
-        _: Option<&(Box<str>, u64)>,
-        _: usize,
+        tenant: &str,
+        day: i32,
+        after: Option<&(Box<str>, u64)>,
+        limit: usize,
     ) -> Result<Vec<(Box<str>, u64)>, CatalogError> {
-        Ok(Vec::new())
+        let inner = self.inner.lock().unwrap();
+        let listed = inner.days.iter().filter(|(of, on, ..)| of == tenant && *on == day);
+        let listed = listed.map(|(_, _, origin, number)| (Box::from(origin.as_str()), *number));
+        Ok(listed.filter(|batch| after.is_none_or(|after| batch > after)).take(limit).collect())
     }
 }
