@@ -26,7 +26,7 @@ help() {
     exit 0
 }
 
-# open_dir: makes the folder's path absolute and reads what the first `up` of each server was told there.
+# open_dir: makes the folder's path absolute and reads what was remembered there.
 open_dir() {
     local name
     if [ -d "$dir" ]; then dir="$(cd "$dir" && pwd)"; fi
@@ -35,18 +35,27 @@ open_dir() {
         [[ "$name" =~ ^[A-Za-z0-9._/+-]+$ ]] ||
             fail "'$name': the servers take only letters, digits and . _ / + - in a path; choose another one"
     done
+    recall
+}
+
+# recall: what the first `up` of each server was told.
+recall() {
+    local name
     for name in kafka cassandra; do
         # shellcheck source=/dev/null
         [ ! -r "$dir/$name/settings" ] || . "$dir/$name/settings"
     done
 }
 
-# decide SERVER VARIABLE ASKED DEFAULT: what a server was made with stands until its data are erased.
+# decide SERVER VARIABLE ASKED NAME DEFAULT: what a server was made with stands until its data are erased. NAME is what
+# the user calls it.
 decide() {
+    local kept="${!2}"
     if [ ! -e "$dir/$1/settings" ]; then
-        printf -v "$2" %s "${3:-$4}"
-    elif [ -n "$3" ] && [ "$3" != "${!2}" ]; then
-        fail "$1 in $dir was made with $2='${!2}', and is asked for '$3' now: take another --dir, or erase it first" \
+        printf -v "$2" %s "${3:-$5}"
+    elif [ -n "$3" ] && [ "$3" != "$kept" ]; then
+        if [ -n "$kept" ]; then kept="with $4 $kept, not $3"; else kept="without $4"; fi
+        fail "$1 in $dir was made $kept: leave it out, take another --dir, or erase first" \
             "(deploy/local/down $1 --erase --dir $dir)"
     fi
 }
@@ -126,14 +135,14 @@ launch() {
     ) &
 }
 
-# free SERVER PORT…: refuses ports that are no port, or taken.
+# free NAME=PORT…: refuses ports that are no port, or taken.
 free() {
-    local name="$1" port
-    shift
-    for port in "$@"; do
-        [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]] && [ "$port" -le 65535 ] || fail "$name: '$port' is no port"
+    local each port
+    for each in "$@"; do
+        port="${each#*=}"
+        [[ "$port" =~ ^[1-9][0-9]{0,4}$ ]] && [ "$port" -le 65535 ] || fail "${each%%=*}: '$port' is not a port (1 to 65535)"
         ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null ||
-            fail "port $port is taken: stop what has it, or choose others for $name (see --help)"
+            fail "port $port is taken: stop what has it ('ss -ltnp' names it), or choose another one by ${each%%=*}"
     done
 }
 
@@ -215,12 +224,14 @@ certify() {
 # password FILE: a new one in that file unless it has one.
 password() { [ -s "$1" ] || (umask 077 && openssl rand -hex 16 >"$1"); }
 
-# write_env: what tests source, as of now.
+# write_env: what tests source, as of now; another `up` may have started the other server meanwhile.
 write_env() {
-    {
-        echo "export KILLICK_LOCAL='$dir'"
-        if is_running kafka; then kafka_env; fi
-        if is_running cassandra; then cassandra_env; fi
-    } >"$dir/env.new"
-    mv "$dir/env.new" "$dir/env"
+    (
+        flock 9
+        recall
+        echo "export KILLICK_LOCAL='$dir'" >"$dir/env.new"
+        if is_running kafka; then kafka_env >>"$dir/env.new"; fi
+        if is_running cassandra; then cassandra_env >>"$dir/env.new"; fi
+        mv "$dir/env.new" "$dir/env"
+    ) 9<"$dir"
 }

@@ -5,9 +5,9 @@
 cassandra_port="" cassandra_storage_port="" cassandra_secure=""
 
 cassandra_decide() {
-    decide cassandra cassandra_port "${CASSANDRA_PORT-}" 19042
-    decide cassandra cassandra_storage_port "${CASSANDRA_STORAGE_PORT-}" 19070
-    decide cassandra cassandra_secure "${secure-}" ""
+    decide cassandra cassandra_port "${CASSANDRA_PORT-}" CASSANDRA_PORT 19042
+    decide cassandra cassandra_storage_port "${CASSANDRA_STORAGE_PORT-}" CASSANDRA_STORAGE_PORT 19070
+    decide cassandra cassandra_secure "${secure-}" --secure ""
 }
 
 cassandra_where() { echo "127.0.0.1:$cassandra_port${cassandra_secure:+ (TLS, passwords)}"; }
@@ -35,7 +35,7 @@ cassandra_is_ready() {
 
 start_cassandra() {
     local home="$dir/cassandra"
-    free cassandra "$cassandra_port" "$cassandra_storage_port"
+    free "CASSANDRA_PORT=$cassandra_port" "CASSANDRA_STORAGE_PORT=$cassandra_storage_port"
     # It installs a security manager, which later ones refuse.
     need_java cassandra 17
     fetch cassandra

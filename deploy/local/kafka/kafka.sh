@@ -5,14 +5,14 @@
 kafka_port="" kafka_controller_port="" kafka_sasl_port="" kafka_mtls_port="" kafka_extra="" kafka_secure="" kafka_acl=""
 
 kafka_decide() {
-    decide kafka kafka_port "${KAFKA_PORT-}" 19092
-    decide kafka kafka_controller_port "${KAFKA_CONTROLLER_PORT-}" 19093
-    decide kafka kafka_sasl_port "${KAFKA_SASL_PORT-}" 19094
-    decide kafka kafka_mtls_port "${KAFKA_MTLS_PORT-}" 19095
-    decide kafka kafka_extra "${KAFKA_EXTRA_LISTENERS-}" ""
+    decide kafka kafka_port "${KAFKA_PORT-}" KAFKA_PORT 19092
+    decide kafka kafka_controller_port "${KAFKA_CONTROLLER_PORT-}" KAFKA_CONTROLLER_PORT 19093
+    decide kafka kafka_sasl_port "${KAFKA_SASL_PORT-}" KAFKA_SASL_PORT 19094
+    decide kafka kafka_mtls_port "${KAFKA_MTLS_PORT-}" KAFKA_MTLS_PORT 19095
+    decide kafka kafka_extra "${KAFKA_EXTRA_LISTENERS-}" KAFKA_EXTRA_LISTENERS ""
     # An ACL needs somebody whom it can refuse.
-    decide kafka kafka_secure "${secure:-${acl-}}" ""
-    decide kafka kafka_acl "${acl-}" ""
+    decide kafka kafka_secure "${secure:-${acl-}}" --secure ""
+    decide kafka kafka_acl "${acl-}" --acl ""
 }
 
 kafka_where() {
@@ -21,8 +21,9 @@ kafka_where() {
 
 kafka_env() {
     echo "export KAFKA_BROKERS='127.0.0.1:$kafka_port'"
-    [ -z "$kafka_secure" ] ||
-        echo "export KAFKA_SASL_BROKERS='127.0.0.1:$kafka_sasl_port' KAFKA_MTLS_BROKERS='127.0.0.1:$kafka_mtls_port'"
+    [ -n "$kafka_secure" ] || return 0
+    echo "export KAFKA_SASL_BROKERS='127.0.0.1:$kafka_sasl_port'"
+    echo "export KAFKA_MTLS_BROKERS='127.0.0.1:$kafka_mtls_port'"
 }
 
 # Metadata (version 4, no topics) names at least one broker, and a controller. The port alone opens earlier.
@@ -43,14 +44,14 @@ kafka_is_ready() {
 
 start_kafka() {
     local home="$dir/kafka" extra user
-    local -a ports=("$kafka_port" "$kafka_controller_port")
-    [ -z "$kafka_secure" ] || ports+=("$kafka_sasl_port" "$kafka_mtls_port")
+    local -a ports=("KAFKA_PORT=$kafka_port" "KAFKA_CONTROLLER_PORT=$kafka_controller_port")
+    [ -z "$kafka_secure" ] || ports+=("KAFKA_SASL_PORT=$kafka_sasl_port" "KAFKA_MTLS_PORT=$kafka_mtls_port")
     for extra in $kafka_extra; do
-        [[ "$extra" =~ ^[A-Z][A-Z0-9]*:[0-9]+:[0-9]+$ ]] ||
+        [[ "$extra" =~ ^[A-Z][A-Z0-9]*:([0-9]+):[0-9]+$ ]] ||
             fail "KAFKA_EXTRA_LISTENERS: '$extra' is not NAME:PORT:SHOWN (a name is of capital letters and digits)"
-        ports+=("$(cut -d: -f2 <<<"$extra")")
+        ports+=("KAFKA_EXTRA_LISTENERS=${BASH_REMATCH[1]}")
     done
-    free kafka "${ports[@]}"
+    free "${ports[@]}"
     need_java kafka
     fetch kafka
     remember kafka kafka_port kafka_controller_port kafka_sasl_port kafka_mtls_port kafka_extra kafka_secure kafka_acl
