@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use chainweb::client::{self, Client, Found, Meaning, Node, NodeError, Said, Trouble};
+use chainweb::Hash;
+use chainweb::client::{self, Branches, Client, Found, Meaning, Node, NodeError, Said, Trouble};
 use chainweb::pact::{Command, Outcome};
-use chainweb::{Hash, Header};
 use killick_stages::ports::{Chain, ChainError, ChainId, Look, Mined, Sent, Spv};
 use killick_stages::span::Span;
 use serde::Deserialize;
@@ -79,6 +79,7 @@ impl Settings {
 /// `spawn_blocking`.
 pub struct NodeChain {
     client: Client,
+    branches: Branches,
     runtime: Handle,
 }
 
@@ -88,7 +89,7 @@ impl NodeChain {
     /// # Errors
     /// The settings cannot work, or a node is one of another network.
     pub fn open(settings: &Settings, network: &str, runtime: Handle) -> Result<Self> {
-        let chain = Self { client: settings.client(network)?, runtime };
+        let chain = Self { client: settings.client(network)?, branches: Branches::default(), runtime };
         chain.look_around()?;
         Ok(chain)
     }
@@ -134,7 +135,7 @@ impl Chain for NodeChain {
 
     fn look(&self, chain: ChainId, keys: &[Box<str>]) -> Result<Look, ChainError> {
         let keys = keys.iter().map(|key| request_key(chain, key)).collect::<Result<Vec<Hash>, _>>()?;
-        let look = self.client.ask(|node| look(node, chainweb::ChainId(chain), &keys));
+        let look = self.client.ask(|node| look(node, &self.branches, chainweb::ChainId(chain), &keys));
         self.runtime.block_on(look).map_err(|error| failed(chain, &error))
     }
 
@@ -173,34 +174,32 @@ fn sent(said: Said) -> Sent {
     }
 }
 
-/// The chain's tip, and the first of these commands that is in a block below it.
-async fn look(node: Arc<Node>, chain: chainweb::ChainId, keys: &[Hash]) -> Result<Look, NodeError> {
+async fn look(
+    node: Arc<Node>,
+    branches: &Branches,
+    chain: chainweb::ChainId,
+    keys: &[Hash],
+) -> Result<Look, NodeError> {
     // The results first: so the tip is never older than they are.
     let found = node.poll(chain, keys, 0).await?;
-    let tip = tip(&node, chain).await?;
-    let mut mined = None;
-    for key in keys {
-        let Some(Found::Mined(result)) = found.get(key) else { continue };
-        if node.ancestor(&tip, result.height).await? != Some(result.block) {
-            info!(node = node.address(), %chain, %key, block = %result.block, "its block is not below the tip: it was orphaned");
-            continue;
-        }
-        let success = matches!(result.result.outcome, Outcome::Success(_));
-        let (key, block) = (key.to_string().into(), result.block.to_string().into());
-        mined = Some(Mined { key, height: result.height, block, success });
-        break;
+    let mined = |key: &Hash| match found.get(key) {
+        Some(Found::Mined(mined)) => Some((*key, mined)),
+        // The node made it up: no block has it.
+        Some(Found::MadeUp(_)) | None => None,
+    };
+    let mined: Vec<_> = keys.iter().filter_map(mined).collect();
+    let blocks: Vec<_> = mined.iter().map(|(_, mined)| (mined.height, mined.block)).collect();
+    let (tip, first) = branches.look(&node, chain, &blocks).await?;
+    if first.is_none() && !blocks.is_empty() {
+        info!(node = node.address(), %chain, tip = %tip.hash, "the block of a command is not below the tip");
     }
+    let mined = first.map(|first| &mined[first]).map(|(key, mined)| Mined {
+        key: key.to_string().into(),
+        height: mined.height,
+        block: mined.block.to_string().into(),
+        success: matches!(mined.result.outcome, Outcome::Success(_)),
+    });
     Ok(Look { tip_height: tip.height, tip_time: tip.creation_time, mined })
-}
-
-async fn tip(node: &Node, chain: chainweb::ChainId) -> Result<Header, NodeError> {
-    let cut = node.cut().await?;
-    let newest =
-        cut.hashes.get(&chain).ok_or_else(|| node.nonsense("cut", format!("it has no chain {chain}")))?;
-    let tip = node.header(chain, &newest.hash).await?;
-    tip.filter(|tip| tip.height == newest.height).ok_or_else(|| {
-        node.nonsense("header", format!("it does not have the block {} of its own cut", newest.hash))
-    })
 }
 
 async fn spv(node: Arc<Node>, chain: chainweb::ChainId, key: Hash) -> Result<Option<Spv>, NodeError> {

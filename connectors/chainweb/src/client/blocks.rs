@@ -133,14 +133,14 @@ impl Node {
     pub async fn cut(&self) -> Result<Cut, NodeError> {
         const WHAT: &str = "cut";
         let reply = self.ask(Question::get(WHAT, self.of_network(WHAT))).await?;
-        let cut: Cut = reply.json().map_err(|trouble| self.error(WHAT, trouble))?;
+        let cut: Cut = self.read(WHAT, &reply).await?;
         if *cut.instance != *self.network {
             let found = super::error::excerpt(cut.instance.as_bytes());
             let trouble = Trouble::Network { wanted: self.network.to_string(), found };
             return Err(self.error(WHAT, trouble));
         }
         cut.verify_height().map_err(|error| self.nonsense(WHAT, error.to_string()))?;
-        self.has_height(cut.height);
+        self.has_cut(cut.height, cut.hashes.len() as u64);
         Ok(cut)
     }
 
@@ -156,7 +156,7 @@ impl Node {
         let header = match reply.status {
             200 => Header::decode(&reply.body).map_err(|error| self.nonsense(WHAT, error.to_string()))?,
             404 if is_unknown_hash(&reply.body) => return Ok(None),
-            _ => return Err(self.error(WHAT, reply.unexpected())),
+            _ => return Err(self.unexpected(WHAT, &reply).await),
         };
         if header.hash != *hash {
             return Err(self.nonsense(WHAT, format!("it has the hash {}, not {hash}", header.hash)));
@@ -185,7 +185,7 @@ impl Node {
         if reply.status == 404 && is_unknown_hash(&reply.body) {
             return Ok(None);
         }
-        let page: WirePage = reply.json().map_err(|trouble| self.error(WHAT, trouble))?;
+        let page: WirePage = self.read(WHAT, &reply).await?;
         let next = page.next.map(|text| {
             Next::parse(&text)
                 .ok_or_else(|| self.nonsense(WHAT, format!("{text:.100?} is no place to go on")))
@@ -217,7 +217,7 @@ impl Node {
             200 => PayloadWithOutputs::decode(&reply.body)
                 .map_err(|error| self.nonsense(WHAT, error.to_string()))?,
             404 if is_unknown_hash(&reply.body) => return Ok(None),
-            _ => return Err(self.error(WHAT, reply.unexpected())),
+            _ => return Err(self.unexpected(WHAT, &reply).await),
         };
         payload.verify().map_err(|error| self.nonsense(WHAT, error.to_string()))?;
         if payload.payload_hash != *hash {

@@ -23,6 +23,7 @@ mod wire;
 use std::time::Duration;
 
 pub use blocks::{Bounds, Info, Next, Page};
+pub use branch::Branches;
 pub use error::{Error, NodeError, Trouble};
 pub use node::Node;
 pub use pact::{Found, Mined};

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
+
 use super::wire::{Question, Reply, Wire};
 use super::{Config, ConfigError, NodeError, Trouble};
 use crate::graph::ChainId;
@@ -27,8 +29,8 @@ pub(super) struct Health {
     failures: u32,
     /// Until when it is asked last.
     rests_until: Option<Instant>,
-    /// The height of its newest known cut.
-    pub(super) height: Option<u64>,
+    /// The height of its newest known cut, and how many chains that has.
+    pub(super) cut: Option<(u64, u64)>,
     /// Whether it said that it is of the network.
     pub(super) is_known: bool,
 }
@@ -82,8 +84,8 @@ impl Node {
         }
     }
 
-    pub(super) fn has_height(&self, height: u64) {
-        self.lock().height = Some(height);
+    pub(super) fn has_cut(&self, height: u64, chains: u64) {
+        self.lock().cut = Some((height, chains));
     }
 
     pub(super) fn is_of_network(&self) {
@@ -105,6 +107,29 @@ impl Node {
 
     pub(super) async fn ask(&self, question: Question) -> Result<Reply, NodeError> {
         self.wire.ask(question).await
+    }
+
+    /// The error for a status that answers nothing. Where the path is unknown, the node may be of another network.
+    pub(super) async fn unexpected(&self, what: &'static str, reply: &Reply) -> NodeError {
+        if reply.status == 404
+            && let Err(error) = self.info().await
+            && matches!(error.trouble, Trouble::Network { .. })
+        {
+            return error;
+        }
+        self.error(what, reply.unexpected())
+    }
+
+    /// Reads a 200 as strict JSON of a type.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        reply: &Reply,
+    ) -> Result<T, NodeError> {
+        if reply.status != 200 {
+            return Err(self.unexpected(what, reply).await);
+        }
+        reply.json().map_err(|trouble| self.error(what, trouble))
     }
 
     /// Names an error after what was asked.

@@ -11,6 +11,7 @@ use super::said::Said;
 use super::wire::Question;
 use crate::graph::ChainId;
 use crate::hash::Hash;
+use crate::merkle::Tag;
 use crate::pact::{Command, CommandResult};
 use crate::spv::Proof;
 
@@ -38,7 +39,7 @@ pub struct Mined {
     pub block: Hash,
     /// The hash of the block's parent.
     pub parent: Hash,
-    /// The creation time of the block's parent, in µs since 1970.
+    /// The block's creation time, in µs since 1970.
     pub time: i64,
 }
 
@@ -82,7 +83,7 @@ impl Node {
         let reply = self.ask(Question::post(WHAT, self.of_chain(chain, "pact/api/v1/send"), body)).await?;
         match reply.status {
             200 => {
-                let taken: Taken = reply.json().map_err(|trouble| self.error(WHAT, trouble))?;
+                let taken: Taken = self.read(WHAT, &reply).await?;
                 if !taken.request_keys.iter().eq(commands.iter().map(|command| &command.hash)) {
                     return Err(self.nonsense(WHAT, "it took other commands than were sent"));
                 }
@@ -90,7 +91,7 @@ impl Node {
             }
             400 => Ok(Said::refused(&String::from_utf8_lossy(&reply.body))),
             500 => Ok(Said::Unclear(format!("status 500: {}", reply.text()))),
-            _ => Err(self.error(WHAT, reply.unexpected())),
+            _ => Err(self.unexpected(WHAT, &reply).await),
         }
     }
 
@@ -111,7 +112,7 @@ impl Node {
         let depth = if depth == 0 { String::new() } else { format!("?confirmationDepth={depth}") };
         let path = self.of_chain(chain, "pact/api/v1/poll") + &depth;
         let reply = self.ask(Question::post(WHAT, path, json!({ "requestKeys": keys }).to_string())).await?;
-        let results: BTreeMap<Hash, Value> = reply.json().map_err(|trouble| self.error(WHAT, trouble))?;
+        let results: BTreeMap<Hash, Value> = self.read(WHAT, &reply).await?;
         let mut found = BTreeMap::new();
         for (key, result) in results {
             if !keys.contains(&key) {
@@ -159,10 +160,18 @@ impl Node {
                 return Ok(None);
             }
         }
-        let text: String = reply.json().map_err(|trouble| self.error(WHAT, trouble))?;
+        let text: String = self.read(WHAT, &reply).await?;
         let proof = Proof::from_base64url(&text).map_err(|error| self.nonsense(WHAT, error.to_string()))?;
         if proof.chain != target {
             return Err(self.nonsense(WHAT, format!("the proof ends on chain {}, not {target}", proof.chain)));
+        }
+        let output =
+            proof.subject_with_tag(Tag::OUTPUT).map_err(|error| self.nonsense(WHAT, error.to_string()))?;
+        let result = CommandResult::parse(output).map_err(|error| self.nonsense(WHAT, error.to_string()))?;
+        if result.request_key.parse() != Ok(*key) {
+            return Err(
+                self.nonsense(WHAT, format!("the proof is of {:.64?}, not of {key}", result.request_key))
+            );
         }
         Ok(Some(proof))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use crate::payload::PayloadWithOutputs;
 use crate::spv::Proof;
 
 /// How long what nodes said of their cuts is believed.
-const FRESH: Duration = Duration::from_secs(10);
+const FRESH: Duration = Duration::from_secs(5);
 /// How long the first question waits until it is known how nodes are.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// Blocks a chain that a node's cut may be behind another's: nodes hear of blocks at different times.
@@ -28,7 +29,10 @@ const BEHIND: u64 = 3;
 pub struct Client {
     network: Box<str>,
     nodes: Vec<Arc<Node>>,
+    /// When all were last asked how far they are.
     looked: Mutex<Option<Instant>>,
+    /// The node that was asked first the last time.
+    first: AtomicUsize,
 }
 
 impl Client {
@@ -52,7 +56,12 @@ impl Client {
         if nodes.is_empty() {
             return Err(ConfigError::NoNodes);
         }
-        Ok(Self { network: config.network.as_str().into(), nodes, looked: Mutex::default() })
+        Ok(Self {
+            network: config.network.as_str().into(),
+            nodes,
+            looked: Mutex::default(),
+            first: AtomicUsize::new(0),
+        })
     }
 
     /// The network's name.
@@ -110,13 +119,16 @@ impl Client {
         }
         let now = Instant::now();
         let health: Vec<Health> = self.nodes.iter().map(|node| node.health()).collect();
-        let highest =
-            health.iter().filter(|health| !health.is_resting(now)).filter_map(|health| health.height).max();
+        let cuts = health.iter().filter(|health| !health.is_resting(now)).filter_map(|health| health.cut);
+        let highest = cuts.max();
         let mut order: Vec<usize> = (0..self.nodes.len()).collect();
         order.sort_by_key(|&index| {
             let health = &health[index];
-            (health.is_resting(now), highest.is_some_and(|highest| is_behind(health.height, highest)))
+            (health.is_resting(now), highest.is_some_and(|highest| is_behind(health.cut, highest)))
         });
+        if self.first.swap(order[0], Ordering::Relaxed) != order[0] {
+            tracing::info!(node = self.nodes[order[0]].address(), "this node is asked first now");
+        }
         order.into_iter().map(|index| Arc::clone(&self.nodes[index])).collect()
     }
 
@@ -243,9 +255,10 @@ fn is_certain(said: &Said) -> bool {
     }
 }
 
-fn is_behind(height: Option<u64>, highest: u64) -> bool {
-    // Every network has at least as many blocks in its cut as it has chains; twenty is what the public ones have.
-    height.is_none_or(|height| height.saturating_add(BEHIND * 20) < highest)
+/// Whether a node's cut is behind the highest; each is a sum of heights, with the number of chains. A node that has
+/// not said how far it is may be anywhere.
+fn is_behind(cut: Option<(u64, u64)>, (highest, chains): (u64, u64)) -> bool {
+    cut.is_none_or(|(height, _)| height.saturating_add(BEHIND.saturating_mul(chains)) < highest)
 }
 
 /// Asks a node what it is, if that is not known, and how far it is.

@@ -100,3 +100,74 @@ fn head(text: &str) -> Option<(usize, Hash, &str)> {
     let (index, rest) = rest.split_once(" failed with: ")?;
     Some((index.parse().ok()?, key.parse().ok()?, rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(reasons: &[&str]) -> Said {
+        let key = Hash([1; 32]);
+        let command =
+            |(index, reason)| format!("Transaction \"{key}\" at index {index} failed with: {reason}");
+        let list: Vec<String> = reasons.iter().enumerate().map(command).collect();
+        Said::refused(&format!("{REFUSED}{}", list.join(", ")))
+    }
+
+    fn meaning(reason: &str) -> Meaning {
+        let Said::Refused(refusals) = refused(&[reason]) else { panic!("{reason}") };
+        assert_eq!((refusals.len(), refusals[0].index, &*refusals[0].reason), (1, 0, reason));
+        refusals[0].meaning()
+    }
+
+    #[test]
+    fn a_refusal_is_for_good_only_where_it_lies_in_the_command() {
+        assert_eq!(meaning("Transaction already exists on chain"), Meaning::OnChain);
+        for reason in [
+            "Invalid transaction hash",
+            "Invalid transaction sigs: The signature at position 0 is invalid: invalid ed25519 signature.",
+            "Pact parse error: Expected: [')']",
+            "Transaction metadata (chain id, chainweb version) conflicts with this endpoint",
+            "Wrong chain, expected: 1, actual: 2",
+            "insert error: Too many signatures",
+            "insert error: This transaction's gas price: 0.1 is not correctly rounded. It should be rounded to at most 12 decimal places.",
+        ] {
+            assert_eq!(meaning(reason), Meaning::Never, "{reason}");
+        }
+        for reason in [
+            "Transaction time-to-live is expired",
+            "Transaction creation time too far in the future",
+            "Transaction gas limit exceeds block gas limit (ParsedInteger 150000)",
+            "Transaction gas price (0) is below minimum gas price (0.00000001)",
+            "Transaction is badlisted because it previously failed to validate.",
+            "Transaction validation timed out",
+            "Attempt to buy gas failed with: \"x\" Failed to buy gas: Insufficient funds",
+            "This transaction is attempting to complete an already-completed defpact ID: x",
+            "something that nobody has seen yet",
+            "",
+        ] {
+            assert_eq!(meaning(reason), Meaning::NotNow, "{reason}");
+        }
+    }
+
+    #[test]
+    fn each_command_of_a_refused_request_has_its_own_reason_whatever_stands_in_it() {
+        let reasons = ["a, b", "Transaction \"x\" at index 1 failed with: c", "", "d, Transaction"];
+        let Said::Refused(refusals) = refused(&reasons) else { panic!("not refused") };
+        assert!(refusals.iter().map(|refusal| &*refusal.reason).eq(reasons));
+        assert!(refusals.iter().map(|refusal| refusal.index).eq(0..4));
+    }
+
+    #[test]
+    fn texts_that_no_node_writes_say_nothing() {
+        for text in
+            ["", "Bad Request", "<html>", REFUSED, "One or more transactions were invalid: Transaction"]
+        {
+            assert!(matches!(Said::refused(text), Said::Unclear(_)), "{text:?}");
+        }
+        let whole = "One or more transactions were invalid: Transaction \"A\" at index 0 failed with: b";
+        for end in 0..=whole.len() {
+            assert!(matches!(Said::refused(&whole[..end]), Said::Unclear(_)), "no request key");
+        }
+        assert!(matches!(Said::refused("Error in $.cmds: x"), Said::Unreadable(_)));
+    }
+}

@@ -128,7 +128,11 @@ impl Wire {
     /// Asks, and reads the whole answer.
     pub(super) async fn ask(&self, question: Question) -> Result<Reply, NodeError> {
         let (what, begun) = (question.what, Instant::now());
-        let outcome = self.exchange(question).await;
+        let mut outcome = self.exchange(&question).await;
+        // A connection that was kept open may have been closed just now. Whatever we ask may be asked twice.
+        if matches!(outcome, Err(Trouble::Broken(_))) {
+            outcome = self.exchange(&question).await;
+        }
         let elapsed = begun.elapsed();
         match &outcome {
             Ok(reply) => {
@@ -139,10 +143,10 @@ impl Wire {
         outcome.map_err(|trouble| self.error(what, trouble))
     }
 
-    async fn exchange(&self, question: Question) -> Result<Reply, Trouble> {
+    async fn exchange(&self, question: &Question) -> Result<Reply, Trouble> {
         let url = format!("{}{}", self.base, question.path);
-        let request = match question.body {
-            Some(body) => self.http.post(url).header(CONTENT_TYPE, JSON).body(body),
+        let request = match &question.body {
+            Some(body) => self.http.post(url).header(CONTENT_TYPE, JSON).body(body.clone()),
             None => self.http.get(url),
         };
         let request = request.header(ACCEPT, question.accept);
