@@ -27,7 +27,7 @@ pub const SIGNATURE: &str = "killicksignature";
 /// The attributes that are read; others are ignored.
 const ATTRIBUTES: [&str; 8] = ["specversion", "id", "source", "type", "time", TENANT, KEY, SIGNATURE];
 
-/// Reads the CloudEvent of a record: structured if its content type says so, else binary.
+/// Reads the CloudEvent of a record: structured if its content type says so, else binary if its headers are.
 ///
 /// # Errors
 /// [`Malformed`].
@@ -43,6 +43,9 @@ pub fn read(record: &Record) -> Result<Envelope<'_>, Malformed> {
         structured(record)
     } else if starts_with_ignoring_case(media_type, b"application/cloudevents") {
         Err(Malformed::new("content-type", String::from_utf8_lossy(media_type)))
+    } else if record.header("ce_specversion").is_none() && record.value.first() == Some(&b'{') {
+        // No event in binary mode, and maybe one in structured: widespread producers give the type of the data there.
+        structured(record)
     } else {
         binary(record)
     }
@@ -245,5 +248,6 @@ mod tests {
             with_headers(record("cloud", 0, 0, 0, ""), &[("content-type", b"application/cloudevents+avro")]);
         assert_eq!(read(&avro).unwrap_err().part, "content-type");
         assert_eq!(read(&record("cloud", 0, 0, 0, "x")).unwrap_err().part, "specversion");
+        assert_eq!(read(&record("cloud", 0, 0, 0, "{}")).unwrap_err().part, "specversion");
     }
 }
