@@ -115,8 +115,10 @@ fn a_manifest_that_is_missing_twice_there_shifted_or_wrong_is_found_whoever_wrot
         let [gap] = &findings[..] else { panic!("{findings:?}") };
         assert_eq!((&gap.partition, gap.from, gap.to), (&manifest.input, manifest.from, manifest.to));
 
-        records(&mut sim.world.log, "audit", number).insert(at, gone.clone());
-        records(&mut sim.world.log, "audit", number).insert(at, gone.clone());
+        let all = records(&mut sim.world.log, "audit", number);
+        all.splice(at..at, [gone.clone(), gone.clone()]);
+        // Each record has an offset of its own.
+        all.iter_mut().zip(0..).for_each(|(record, offset)| record.offset = offset);
         assert!(found(&sim).contains(&Kind::Overlap), "{stage}, {topic}: twice");
 
         let all = records(&mut sim.world.log, "audit", number);
@@ -127,7 +129,7 @@ fn a_manifest_that_is_missing_twice_there_shifted_or_wrong_is_found_whoever_wrot
         // No gap, where the one offset that nobody tells of is the mark of a transaction.
         assert!(found(&sim).contains(&Kind::Overlap), "{stage}, {topic}: shifted");
 
-        records(&mut sim.world.log, "audit", number)[at] = gone;
+        records(&mut sim.world.log, "audit", number)[at].value = gone.value;
         if stage != "anchor" {
             let all = records(&mut sim.world.log, "audit", number);
             change_manifest(&mut all[at], |manifest| {
