@@ -25,6 +25,8 @@ pub struct Figures {
     pub lost: AtomicU64,
     /// Records read.
     pub records: AtomicU64,
+    /// Partitions that are ours now.
+    pub owned: AtomicU64,
     lag: Mutex<BTreeMap<Partition, i64>>,
 }
 
@@ -38,8 +40,8 @@ impl Figures {
         *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
     }
 
-    /// Offsets between what is read and the end of each partition that is ours, as the last statistics had them, at
-    /// most a second or two ago.
+    /// Offsets in each partition that is ours between what is committed and what can be read, as the last statistics had
+    /// them, at most a second or two ago.
     pub fn lag(&self) -> BTreeMap<Partition, i64> {
         self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -159,6 +159,13 @@ impl Hold {
         self.shared.committed(consumer, &list(&self.shared.names, &partitions.collect::<Vec<_>>()))
     }
 
+    /// The number of partitions of a topic.
+    pub fn partition_count(&self, topic: &str) -> Result<u32, LogError> {
+        let Some(consumer) = &self.consumer else { return Err(failed("the worker is closed")) };
+        let count = client::partition_count(consumer, &self.shared.names.topic(topic))?;
+        count.ok_or_else(|| LogError::Unknown(Partition::new(topic, 0)))
+    }
+
     /// Waits for events, and takes at most so many bytes of records; only changes of what is ours while `paused`.
     pub fn take(&self, wait: Duration, bytes: usize, paused: bool) -> Result<Vec<Event>, LogError> {
         let deadline = Instant::now() + wait;
@@ -411,6 +418,7 @@ impl Shared {
         let gone: BTreeSet<_> = std::mem::take(&mut ownership.partitions).into_keys().collect();
         ownership.metadata = None;
         self.inbox().forget(&gone);
+        self.figures.owned.store(0, Ordering::Relaxed);
         drop(ownership);
         self.arrived.notify_all();
     }
@@ -521,6 +529,7 @@ impl Shared {
             ownership.partitions.insert(partition.clone(), owned);
             inbox.events.push_back(Event::Assigned(partition, owned));
         }
+        self.figures.owned.store(ownership.partitions.len() as u64, Ordering::Relaxed);
         drop(inbox);
         self.arrived.notify_all();
     }
@@ -537,6 +546,7 @@ impl Shared {
         let gone: BTreeSet<Partition> =
             gone.into_iter().filter(|partition| ownership.partitions.remove(partition).is_some()).collect();
         self.inbox().forget(&gone);
+        self.figures.owned.store(ownership.partitions.len() as u64, Ordering::Relaxed);
         drop(ownership);
         self.arrived.notify_all();
         let outcome = match consumer.rebalance_protocol() {
@@ -565,12 +575,24 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         let mut lag = BTreeMap::new();
+        // A transaction may be under way: then the next statistics will do.
+        let Ok(ownership) = self.0.ownership.try_lock() else { return };
         for topic in statistics.topics.values() {
-            for partition in topic.partitions.values().filter(|partition| partition.consumer_lag >= 0) {
+            for partition in topic.partitions.values() {
                 let own = self.0.names.partition_of(&topic.topic, partition.partition);
-                lag.insert(own, partition.consumer_lag);
+                let Some(owned) = ownership.partitions.get(&own) else { continue };
+                let committed = i64::try_from(owned.committed).unwrap_or(i64::MAX);
+                // Where all that was given is committed, only what is not fetched yet is missing: what stands between may
+                // be marks of transactions, which are no records.
+                let done = if partition.app_offset <= committed {
+                    partition.next_offset.max(committed)
+                } else {
+                    committed
+                };
+                lag.insert(own, (partition.ls_offset - done).max(0));
             }
         }
+        drop(ownership);
         self.0.figures.set_lag(lag);
     }
 }

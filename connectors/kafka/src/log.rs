@@ -146,7 +146,7 @@ impl KafkaLog {
         }
         let topic = output.partition.topic.as_str();
         if !self.counts.get(topic).is_some_and(|count| output.partition.number < *count) {
-            let count = self.reader()?.partition_count(topic)?;
+            let count = self.hold.partition_count(topic)?;
             self.counts.insert(topic.into(), count);
             if output.partition.number >= count {
                 return Err(LogError::Unknown(output.partition.clone()));

@@ -60,15 +60,6 @@ impl KafkaReader {
         })
     }
 
-    /// The number of partitions of a topic.
-    ///
-    /// # Errors
-    /// [`LogError::Unknown`] if there is no such topic; [`LogError::Failed`].
-    pub fn partition_count(&mut self, topic: &str) -> Result<u32, LogError> {
-        let count = client::partition_count(&self.consumer, &self.names.topic(topic))?;
-        count.ok_or_else(|| LogError::Unknown(Partition::new(topic, 0)))
-    }
-
     /// Gives all records of a partition that were appended at or after `since`, up to its end as it is now: waits for
     /// transactions that are open there, at most until `deadline`.
     pub(crate) fn replay(

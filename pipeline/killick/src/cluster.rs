@@ -94,7 +94,7 @@ impl Cluster {
             let lag = figures.lag();
             info!(
                 worker,
-                partitions = lag.len(),
+                partitions = count(&figures.owned),
                 records = count(&figures.records),
                 lag = lag.values().sum::<i64>(),
                 commits,
