@@ -9,7 +9,7 @@ use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use killick_stages::avro::schema::MAX_TEXT;
 use killick_stages::registry::{Lookup, SchemaId};
 use killick_stages::span::Span;
@@ -76,15 +76,12 @@ impl Settings {
         }
     }
 
-    /// Whether they can work, as far as can be told without the registry.
+    /// Whether they can work, as far as can be told without the registry and without files, which only those processes
+    /// need that ask it.
     ///
     /// # Errors
-    /// A setting is out of its range, the address is none, or a file cannot be read.
+    /// A setting is out of its range, the address is none, or settings do not go together.
     pub fn check(&self) -> Result<()> {
-        self.client().map(drop)
-    }
-
-    fn client(&self) -> Result<(Client, Url, Option<Login>)> {
         let ranges = [
             ("connect_timeout", self.connect_timeout, Span::millis(100), Span::secs(60)),
             ("timeout", self.timeout, Span::secs(1), Span::secs(300)),
@@ -93,7 +90,27 @@ impl Settings {
             ensure!((least..=most).contains(&found), "{name} is {found}; it is {least} to {most}");
         }
         let url = self.address()?;
-        let login = self.login(&url)?;
+        ensure!(
+            self.username.is_some() == self.password_file.is_some(),
+            "username and password_file go together"
+        );
+        ensure!(
+            self.username.is_none() || url.scheme() == "https" || is_here(&url),
+            "username and password_file need https: else the password itself is on the wire"
+        );
+        Ok(())
+    }
+
+    fn client(&self) -> Result<(Client, Url, Option<Login>)> {
+        self.check()?;
+        let url = self.address()?;
+        let login = match (&self.username, &self.password_file) {
+            (Some(username), Some(file)) => {
+                let password = secrets::read(file).context("password_file")?;
+                Some(Login { username: username.clone(), password })
+            }
+            _ => None,
+        };
         let mut builder = Client::builder()
             .user_agent(concat!("killick/", env!("CARGO_PKG_VERSION")))
             // A redirect would take the password elsewhere.
@@ -118,24 +135,12 @@ impl Settings {
         let url = Url::parse(&self.url).context("url is no address")?;
         ensure!(matches!(url.scheme(), "http" | "https"), "url does not begin with http:// or https://");
         ensure!(url.has_host(), "url names no host");
-        if !url.username().is_empty() || url.password().is_some() {
-            bail!("url has a user name or password in it; give username and password_file");
-        }
+        ensure!(
+            url.username().is_empty() && url.password().is_none(),
+            "url has a user name or password in it; give username and password_file"
+        );
         ensure!(url.query().is_none() && url.fragment().is_none(), "url has a query or fragment");
         Ok(url)
-    }
-
-    fn login(&self, url: &Url) -> Result<Option<Login>> {
-        let (username, file) = match (&self.username, &self.password_file) {
-            (None, None) => return Ok(None),
-            (Some(username), Some(file)) => (username.clone(), file),
-            _ => bail!("username and password_file go together"),
-        };
-        if url.scheme() == "http" && !is_here(url) {
-            bail!("username and password_file need https: else the password itself is on the wire");
-        }
-        let password = secrets::read(file).context("password_file")?;
-        Ok(Some(Login { username, password }))
     }
 }
 

@@ -7,6 +7,11 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     std::fs::write(folder.path().join("acme.secret"), "0123456789abcdef\n").unwrap();
     let authority = rcgen::generate_simple_self_signed(["node.example".to_owned()]).unwrap();
     std::fs::write(folder.path().join("authorities.pem"), authority.cert.pem()).unwrap();
+    let reading = r#"{"type": "record", "name": "Reading", "fields": [
+        {"name": "machine", "type": {"type": "record", "name": "Machine", "fields": [{"name": "name", "type": "string"}]}},
+        {"name": "number", "type": "long"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}]}"#;
+    std::fs::write(folder.path().join("reading.avsc"), reading).unwrap();
+    std::fs::write(folder.path().join("broken.avsc"), "{").unwrap();
     let variables: Vec<_> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Config::from_parts(Some(&path), &variables).map_err(|error| error.to_string())
@@ -24,10 +29,11 @@ fn the_example_is_right_and_shows_the_defaults() {
     let whole = text.replace("\n#: ", "\n").replace("\n#:", "\n");
     assert_ne!(whole, text);
     let config = load(&whole, &[]).unwrap();
-    assert_eq!((config.sources.len(), config.devices.len(), config.tenants.len()), (2, 1, 1));
+    assert_eq!((config.sources.len(), config.devices.len(), config.tenants.len()), (3, 1, 1));
     for section in [
         "deployment",
         "source",
+        "registry",
         "device",
         "tenant",
         "dedup",
@@ -57,6 +63,15 @@ fn what_is_shown_says_the_same_and_no_secret() {
         mapping = { source = { constant = "x" }, id = "key", time = { pointer = "/t" }, type = { header = "h" }, time_format = "ms" }
         tenant = "acme"
         unsigned = "accept"
+        [[source]]
+        topic = "avro"
+        framing = "registry"
+        schema_file = "reading.avsc"
+        mapping = { id = { pointer = "/number" } }
+        [registry]
+        url = "https://registry.example/apis/ccompat/v7"
+        username = "killick"
+        password_file = "registry.password"
         [[source]]
         topic = "old"
         freshness = "off"
@@ -144,6 +159,24 @@ fn what_cannot_work_is_refused_with_its_section() {
         ("[embedded]\nretention = \"1s\"\n", ["[embedded]", "1m to 3660d"]),
         ("[[source]]\ntopic = \"a\"\nmax_payload = 0\n", ["a", "max_payload"]),
         ("[[source]]\ntopic = \"a\"\nfreshness = \"25h\"\n", ["[source]", "an old copy would pass"]),
+        ("[registry]\n", ["[registry]", "where is the registry"]),
+        ("[registry]\nurl = \"x:1\"\n", ["[registry]", "http:// or https://"]),
+        ("[[source]]\ntopic = \"a\"\nmapping = { id = \"key\" }\n", ["`a`", "needs schema_file"]),
+        (
+            "[[source]]\ntopic = \"a\"\nframing = \"registry\"\nmapping = { id = \"key\" }\n",
+            ["`a`", "a [registry] to ask"],
+        ),
+        (
+            "[[source]]\ntopic = \"a\"\ndecoder = \"raw\"\nmapping = { id = { pointer = \"id\" } }\n",
+            ["`a`", "mapping id: \"id\": a pointer begins with /"],
+        ),
+        (
+            "[[source]]\ntopic = \"a\"\nschema_file = \"reading.avsc\"\nmapping = { id = { pointer = \"/id\" } }\n",
+            ["`a`", "no value at \"/id\""],
+        ),
+        ("[[source]]\ntopic = \"a\"\nschema_file = \"missing.avsc\"\n", ["[source]", "missing.avsc"]),
+        ("[[source]]\ntopic = \"a\"\nschema_file = \"broken.avsc\"\n", ["`a`", "schema_file: no JSON"]),
+        ("[[source]]\ntopic = \"a\"\nschema_file = \"reading.avsc\"\n", ["`a`", "a mapping would say"]),
         ("[[device]]\ntenant = \"a\"\nsource = \"b\"\nkey = \"x\"\n", ["a/b", "device"]),
         ("[tenant.acme]\n", ["[tenant.acme]", "secret_file"]),
         ("[tenant.acme]\nsecret_file = \"missing\"\n", ["[tenant.acme]", "missing"]),

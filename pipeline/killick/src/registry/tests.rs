@@ -250,7 +250,8 @@ fn settings_that_cannot_work_are_refused() {
     let with = |change: &dyn Fn(&mut Settings)| {
         let mut settings = fine.clone();
         change(&mut settings);
-        format!("{:#}", settings.check().unwrap_err())
+        let runtime = runtime();
+        format!("{:#}", Registry::new(&settings, runtime.handle().clone()).err().unwrap())
     };
     for (change, part) in [
         ((|settings| settings.url.clear()) as fn(&mut Settings), "where is the registry"),
@@ -261,6 +262,14 @@ fn settings_that_cannot_work_are_refused() {
         (|settings| settings.timeout = Span::millis(5), "1s to 5m"),
         (|settings| settings.username = Some("killick".into()), "go together"),
         (|settings| settings.ca_file = Some("/nowhere/ca.pem".into()), "/nowhere/ca.pem"),
+        (|settings| settings.ca_file = Some("/dev/null".into()), "no certificate in it"),
+        (
+            |settings| {
+                settings.username = Some("killick".into());
+                settings.password_file = Some("/nowhere/registry.password".into());
+            },
+            "/nowhere/registry.password",
+        ),
         (
             |settings| {
                 settings.url = "http://registry.example".into();
