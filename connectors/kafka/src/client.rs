@@ -90,6 +90,9 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// Tells of an error that belongs to no call.
 pub fn tell(error: &KafkaError, reason: &str) {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+        return;
+    }
     warn!(target: "librdkafka", %error, "{reason}");
 }
 
