@@ -5,19 +5,23 @@
 //! not enough (librdkafka does not have the second protocol version, KIP-890): so every transaction carries a token that
 //! is read back when there is a doubt, and a producer that gave a reason to doubt is thrown away.
 
+mod access;
 mod client;
 mod figures;
 mod hold;
+mod link;
 mod log;
 mod message;
 mod names;
 mod producer;
 mod reader;
 mod settings;
+pub mod topics;
 mod transactor;
 
 pub use client::client_config;
 pub use figures::Figures;
+pub use link::{Asked, LinkError, Said, Unreachable};
 pub use log::{Join, KafkaLog, Sharing, Start};
 pub use names::Names;
 pub use producer::KafkaProducer;

@@ -42,6 +42,9 @@ pub struct Source {
     /// How long after the log's time an event's own time may lie, unless `freshness` is `off`. Default 10 min.
     #[serde(default = "ahead")]
     pub ahead: Span,
+    /// Whose clock the times of this topic's records are from. Default `log`.
+    #[serde(default)]
+    pub timestamps: Timestamps,
     /// Bytes in the longest payload. 1 to 1,000,000; default 262,144.
     #[serde(default = "max_payload")]
     pub max_payload: usize,
@@ -72,6 +75,7 @@ impl Source {
             unsigned: Unsigned::default(),
             freshness: Freshness::default(),
             ahead: ahead(),
+            timestamps: Timestamps::default(),
             max_payload: max_payload(),
         }
     }
@@ -111,6 +115,17 @@ pub enum Unsigned {
     Reject,
     /// They are accepted.
     Accept,
+}
+
+/// Whose clock the times of a topic's records are from: freshness goes by them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Timestamps {
+    /// The log's, which stamps each record when it takes it. A topic that leaves that to its producers is refused.
+    #[default]
+    Log,
+    /// Its producers', which are trusted with it: they can make an old event look fresh.
+    Producer,
 }
 
 /// How old an event may be.

@@ -1,0 +1,110 @@
+//! Looks at a deployment's topics and groups.
+
+use std::collections::BTreeMap;
+
+use killick_stages::route::ROUTE;
+
+use super::TopicsError;
+use super::finding::{Finding, Fix, Weight};
+use super::groups::{self, Group, Standing, Standings};
+use super::judge;
+use super::plan::{Topic, Wanted, plan};
+use crate::link::{Found, Link};
+use crate::settings::Settings;
+
+/// What was looked at, and what is wrong with it.
+pub struct Look {
+    pub topics: Vec<Topic>,
+    pub found: BTreeMap<String, Found>,
+    pub groups: Vec<(Group, Option<Standings>)>,
+    pub findings: Vec<Finding>,
+}
+
+/// Every stage.
+pub fn all_stages() -> Vec<&'static str> {
+    ROUTE.iter().map(|hop| hop.stage).collect()
+}
+
+/// Looks at the topics and groups of these stages.
+pub fn look(link: &Link, wanted: &Wanted<'_>, stages: &[&str]) -> Result<Look, TopicsError> {
+    let settings = &link.settings;
+    let mut topics = plan(settings, wanted);
+    topics.retain(|topic| topic.readers.iter().chain(&topic.writers).any(|stage| stages.contains(stage)));
+    let found = link.topics(topics.iter().map(|topic| topic.name.as_str()))?;
+    let mut findings = judge::collisions(&topics);
+    findings.extend(too_few_brokers(link));
+    for topic in &topics {
+        let found = found.get(&topic.name).unwrap_or(&Found::Missing);
+        findings.extend(judge::judge(settings, topic, found));
+    }
+    let mut stood = Vec::new();
+    for group in groups::groups(link, &topics, &found, stages)? {
+        match group.standings(link, &topics) {
+            Ok(standings) => {
+                findings.extend(groups::judge(link, &group, &standings));
+                keep_from_making_state(link, &group, &standings, &mut findings);
+                stood.push((group, Some(standings)));
+            }
+            Err(error) => {
+                findings.push(groups::refused(link, &group, &error).ok_or(error)?);
+                stood.push((group, None));
+            }
+        }
+    }
+    Ok(Look { topics, found, groups: stood, findings })
+}
+
+fn too_few_brokers(link: &Link) -> Option<Finding> {
+    let wanted = usize::from(link.settings.replication);
+    (link.brokers < wanted).then(|| Finding {
+        about: "brokers".to_owned(),
+        found: format!("the cluster has {}", link.brokers),
+        wanted: format!("{wanted} or more, as [kafka] replication says"),
+        remedy: "start the others; or for trying out set [kafka] replication = 1 and min_in_sync = 1"
+            .to_owned(),
+        weight: Weight::Breaks,
+        fix: None,
+    })
+}
+
+/// State that is missing though the stage has worked was removed: an empty one in its place would let the stage begin
+/// anew, and its logs fork.
+fn keep_from_making_state(link: &Link, group: &Group, standings: &Standings, findings: &mut [Finding]) {
+    let Some(state) = group.hop.state else { return };
+    let has_worked =
+        |stands: &Standing| matches!(stands, Standing::At(1..) | Standing::Gone { next: 1.., .. });
+    if !standings.values().flatten().any(has_worked) {
+        return;
+    }
+    let about = format!("topic {}", link.names.topic(state));
+    for finding in
+        findings.iter_mut().filter(|finding| finding.about == about && finding.fix == Some(Fix::Make))
+    {
+        finding.fix = None;
+        finding.found =
+            format!("there is no such topic, though {} has worked: its state was removed", group.hop.stage);
+        finding.remedy =
+            "restore it from a copy; without one, begin another [deployment] generation with another \
+                          [kafka] prefix"
+                .to_owned();
+    }
+}
+
+/// What is wrong with the topics and groups of a deployment: what breaks promises first.
+///
+/// # Errors
+/// [`TopicsError`] if the brokers cannot be asked.
+pub fn check(settings: &Settings, wanted: &Wanted<'_>) -> Result<Vec<Finding>, TopicsError> {
+    let link = Link::open(settings, &link_name(settings))?;
+    Ok(sorted(look(&link, wanted, &all_stages())?.findings))
+}
+
+/// What the brokers' logs call us.
+pub fn link_name(settings: &Settings) -> String {
+    format!("{}topics", settings.prefix)
+}
+
+pub fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
+    findings.sort_by_key(|finding| !finding.is_breaking());
+    findings
+}
