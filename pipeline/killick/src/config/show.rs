@@ -1,7 +1,7 @@
 //! The settings in effect as a configuration file that says the same, with `***` for secrets.
 
 use killick_stages::mapping::{Mapping, Place, TimeFormat};
-use killick_stages::source::{Decoder, Framing, Freshness, Source, Unsigned};
+use killick_stages::source::{Decoder, Framing, Freshness, Source, Timestamps, Unsigned};
 use toml::{Table, Value};
 
 use super::Config;
@@ -205,6 +205,10 @@ fn source(source: &Source) -> Value {
         Framing::Bare => "bare",
         Framing::Registry => "registry",
     };
+    let timestamps = match source.timestamps {
+        Timestamps::Log => "log",
+        Timestamps::Producer => "producer",
+    };
     let unsigned = match source.unsigned {
         Unsigned::Reject => "reject",
         Unsigned::Accept => "accept",
@@ -223,6 +227,7 @@ fn source(source: &Source) -> Value {
         ("unsigned", text(unsigned)),
         ("freshness", freshness),
         ("ahead", ahead),
+        ("timestamps", text(timestamps)),
         ("max_payload", number(source.max_payload as u64)),
     ])
 }
