@@ -8,6 +8,9 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
+use killick_stages::record::Record;
 use support::judge::judge;
 use support::world::{Bug, Faults, Sim};
 
@@ -45,10 +48,17 @@ fn the_faults_happen() {
     let world = &sim.world;
     assert!(world.chains.values().any(|chain| chain.orphaned > 0));
     assert!(world.log.all("rejected").count() > 20);
+    let codes: BTreeSet<_> = world.log.all("rejected").map(code).collect();
+    assert!(["unknown-schema", "unfit-schema"].iter().all(|code| codes.contains(*code)), "{codes:?}");
     assert!(world.log.all("batches").count() > 30);
     assert!(world.log.all("anchors").count() > 5);
     let failed = |chain: &support::chain::SimChain| chain.sent.len() > chain.succeeded.len();
     assert!(world.chains.values().any(failed), "no command ever failed");
+}
+
+fn code(rejected: &Record) -> String {
+    let code = rejected.header("__connect.errors.exception.class.name").unwrap();
+    String::from_utf8(code.to_vec()).unwrap()
 }
 
 /// How many of some seeds end well with a bug planted.
@@ -80,6 +90,11 @@ fn a_shell_that_does_not_read_state_back_is_caught() {
 #[test]
 fn a_catalog_that_answers_before_it_stores_is_caught() {
     assert_eq!(survived(Bug::AnswerWithoutEffect), 0);
+}
+
+#[test]
+fn a_shell_that_takes_silence_of_the_registry_for_an_answer_is_caught() {
+    assert!(survived(Bug::SilenceIsMissing) < 4);
 }
 
 #[test]

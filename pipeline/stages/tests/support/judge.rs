@@ -17,7 +17,8 @@ use killick_stages::record::{Partition, Record};
 use killick_stages::stage::{Part, Stage};
 
 use super::audit::{audited, settings};
-use super::world::{Sim, prove_config, signers};
+use super::registry;
+use super::world::{INPUT_TOPICS, Sim, prove_config, signers};
 
 type Verdicts<T = ()> = Result<T, String>;
 
@@ -55,34 +56,50 @@ fn header(record: &Record, name: &str) -> String {
     String::from_utf8(value.to_vec()).unwrap()
 }
 
-/// Each record that came in is in `accepted` once, or in `rejected` once.
+/// Each record that came in is in `accepted` once, or in `rejected` once; and where its schema decides, as that says.
 fn one_verdict_a_record(sim: &Sim) -> Verdicts {
-    let mut verdicts: BTreeMap<(String, u32, u64), u32> = BTreeMap::new();
-    for topic in ["events", "open"] {
+    let mut verdicts: BTreeMap<(String, u32, u64), Vec<String>> = BTreeMap::new();
+    for topic in INPUT_TOPICS {
         for record in sim.world.log.all(topic) {
-            verdicts.insert((topic.to_owned(), record.partition.number, record.offset), 0);
+            verdicts.insert((topic.to_owned(), record.partition.number, record.offset), Vec::new());
         }
     }
     ensure(verdicts.len() as u64 == sim.produced, || "the log lost its input".to_owned())?;
-    let mut count = |place: (String, u32, u64)| -> Verdicts {
-        *verdicts.get_mut(&place).ok_or_else(|| format!("{place:?} was never produced"))? += 1;
+    let mut count = |place: (String, u32, u64), verdict: String| -> Verdicts {
+        verdicts.get_mut(&place).ok_or_else(|| format!("{place:?} was never produced"))?.push(verdict);
         Ok(())
     };
     for log in 0..sim.deployment.logs() {
+        let mut last: BTreeMap<(Box<str>, u32), u64> = BTreeMap::new();
         for frame in accepted(sim, log) {
             for event in &frame.events {
-                count((frame.topic.to_string(), frame.partition, event.offset))?;
+                let before = last.insert((frame.topic.clone(), frame.partition), event.offset);
+                ensure(before.is_none_or(|before| before < event.offset), || {
+                    format!(
+                        "log {log}: {}/{} lost its order at {}",
+                        frame.topic, frame.partition, event.offset
+                    )
+                })?;
+                count((frame.topic.to_string(), frame.partition, event.offset), "accepted".to_owned())?;
             }
         }
     }
     for record in sim.world.log.all("rejected").filter(|record| header(record, "stage") == "ingest") {
         let number = |name| header(record, name).parse::<u64>().unwrap();
-        count((header(record, "topic"), number("partition") as u32, number("offset")))?;
+        let place = (header(record, "topic"), number("partition") as u32, number("offset"));
+        count(place, header(record, "exception.class.name"))?;
     }
-    match verdicts.into_iter().find(|(_, count)| *count != 1) {
-        Some((place, count)) => Err(format!("{place:?} has {count} verdicts")),
-        None => Ok(()),
+    if let Some((place, verdicts)) = verdicts.iter().find(|(_, verdicts)| verdicts.len() != 1) {
+        return Err(format!("{place:?} has the verdicts {verdicts:?}"));
     }
+    for record in sim.world.log.all(registry::TOPIC) {
+        let place = (registry::TOPIC.to_owned(), record.partition.number, record.offset);
+        let allowed = registry::verdicts(&record.value, record.append_time);
+        ensure(allowed.contains(&verdicts[&place][0].as_str()), || {
+            format!("{place:?} has the verdict {:?}, and not {allowed:?}", verdicts[&place])
+        })?;
+    }
+    Ok(())
 }
 
 /// What the device said, without signature and salt.

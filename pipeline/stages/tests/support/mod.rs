@@ -8,6 +8,7 @@ pub mod chain;
 pub mod judge;
 pub mod log;
 pub mod producer;
+pub mod registry;
 pub mod shell;
 pub mod story;
 pub mod world;

@@ -10,7 +10,7 @@ use killick_stages::ingest::{Config, Secret, Tenant};
 use killick_stages::record::{Micros, Output, Partition};
 use killick_stages::source::{Decoder, Source, Unsigned};
 
-use super::{Dice, SECOND, START};
+use super::{Dice, SECOND, START, registry};
 
 /// Partitions of each input topic.
 pub const INPUTS: u32 = 2;
@@ -26,7 +26,7 @@ fn key(device: u64) -> SecretKey {
     SecretKey::from_seed(&[device as u8 + 1; 32])
 }
 
-/// Signed events on `events`, anything on `open`.
+/// Signed events on `events`, anything on `open`, what names its schema on `readings`.
 pub fn config() -> Config {
     let device = |number| Device {
         tenant: "acme".into(),
@@ -43,10 +43,10 @@ pub fn config() -> Config {
     };
     let tenant = Tenant { secret: Secret::new("a secret of some length") };
     Config {
-        sources: vec![Source::new("events"), open],
+        sources: vec![Source::new("events"), open, registry::source()],
         devices: (0..3).map(device).collect(),
         tenants: [("acme".to_owned(), tenant)].into(),
-        registry: false,
+        registry: true,
     }
 }
 
@@ -70,6 +70,10 @@ impl Producer {
             3 => (events, Bytes::from_static(b"nonsense")),
             4 => (events, self.event(7, "stolen", now, b"by a device that nobody knows")),
             5 => (Partition::new("open", events.number), Bytes::from(format!("line {}", dice.next()))),
+            6..9 => {
+                let partition = Partition::new(registry::TOPIC, events.number);
+                (partition, registry::reading(dice.below(200), now, dice))
+            }
             _ => {
                 let id = self.count;
                 self.count += 1;

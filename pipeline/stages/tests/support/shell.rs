@@ -7,8 +7,10 @@ use killick_stages::derive::log_path;
 use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{BatchRecord, Catalog};
 use killick_stages::record::{Micros, Output, Partition};
+use killick_stages::registry::Lookup;
 use killick_stages::stage::{Answer, Part, Request, Stage, StoredBatch};
 
+use super::registry;
 use super::world::{Bug, Faults, World};
 
 pub type Make = Box<dyn Fn() -> Box<dyn Stage>>;
@@ -216,6 +218,13 @@ impl Shell {
                     self.answers.push_back((partition, Answer::BatchPut(number_of(batch))));
                     continue;
                 }
+                if is_lost
+                    && world.bug == Some(Bug::SilenceIsMissing)
+                    && let Request::Schema(id) = request
+                {
+                    self.answers.push_back((partition, Answer::Schema(id, Lookup::Missing)));
+                    continue;
+                }
                 later.push_back((partition, request, due));
                 continue;
             }
@@ -291,6 +300,7 @@ fn perform(world: &mut World, faults: &Faults, request: &Request) -> Result<Answ
             }
             Answer::Seen(keys.clone(), look)
         }
+        Request::Schema(id) => Answer::Schema(*id, registry::lookup(*id, world.now)),
         Request::Spv { chain, key } => Answer::Spv(key.clone(), world.chains[chain].spv(key).map(Box::new)),
         Request::Again => Answer::Again,
         Request::Schema(id) => return Err(format!("schema {id} is asked for, and no source has a registry")),

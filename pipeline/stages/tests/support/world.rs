@@ -17,7 +17,7 @@ use super::chain::{NETWORK, SimChain};
 use super::log::SimLog;
 use super::producer::{self, INPUTS, Producer};
 use super::shell::{Make, Shell};
-use super::{Dice, SECOND, START};
+use super::{Dice, SECOND, START, registry};
 
 /// How often what fails, in a thousand.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +51,8 @@ pub enum Bug {
     StateNotRestored(&'static str),
     /// The catalog says that a batch is stored before it is.
     AnswerWithoutEffect,
+    /// A question without an answer counts as answered: the registry does not have the schema.
+    SilenceIsMissing,
     /// Every block counts as deep.
     DepthIgnored,
 }
@@ -76,6 +78,8 @@ pub struct Sim {
 
 pub const CHAINS: [ChainId; 2] = [4, 9];
 pub const DEPTH: u64 = 3;
+/// What ingest reads.
+pub const INPUT_TOPICS: [&str; 3] = ["events", "open", registry::TOPIC];
 
 pub fn deployment() -> Deployment {
     let config = deployment::Config {
@@ -135,7 +139,7 @@ fn shells(deployment: &Deployment, batch: &batch::Config) -> Vec<Shell> {
         })
     };
     let shell = |hop: &killick_stages::route::Hop| {
-        let topics = if hop.stage == "ingest" { &["events", "open"][..] } else { hop.reads };
+        let topics = if hop.stage == "ingest" { &INPUT_TOPICS[..] } else { hop.reads };
         let count = match hop.stage {
             "ingest" => INPUTS,
             "anchor" => CHAINS.len() as u32,
