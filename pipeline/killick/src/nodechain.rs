@@ -129,8 +129,17 @@ impl Chain for NodeChain {
             Err(error) => return Ok(Sent::Refused(format!("not a command: {error}").into())),
         };
         let send = self.client.send(chainweb::ChainId(chain), std::slice::from_ref(&command));
-        let said = self.runtime.block_on(send).map_err(|error| failed(chain, &error))?;
-        Ok(sent(said))
+        let said = sent(self.runtime.block_on(send).map_err(|error| failed(chain, &error))?);
+        // What says nothing is also what a node says to a command that is in a block already.
+        if matches!(said, Sent::Unclear(_)) {
+            let keys = [command.hash];
+            let found = self.runtime.block_on(self.client.poll(chainweb::ChainId(chain), &keys, 0));
+            let found = found.map(|mut found| found.remove(&command.hash));
+            if let Ok(Some(Found::Mined(_))) = found {
+                return Ok(Sent::Taken);
+            }
+        }
+        Ok(said)
     }
 
     fn look(&self, chain: ChainId, keys: &[Box<str>]) -> Result<Look, ChainError> {
@@ -174,6 +183,7 @@ fn sent(said: Said) -> Sent {
     }
 }
 
+/// The chain's tip, and the first of these commands that is in a block below it.
 async fn look(
     node: Arc<Node>,
     branches: &Branches,
@@ -202,6 +212,7 @@ async fn look(
     Ok(Look { tip_height: tip.height, tip_time: tip.creation_time, mined })
 }
 
+/// The proof of a command's output, with the header of the block where it ends.
 async fn spv(node: Arc<Node>, chain: chainweb::ChainId, key: Hash) -> Result<Option<Spv>, NodeError> {
     let Some(proof) = node.spv(chain, &key, chain).await? else { return Ok(None) };
     let Some(header) = node.header(chain, &proof.root()).await? else { return Ok(None) };
