@@ -52,7 +52,11 @@ impl CqlCatalog {
     /// [`Error`].
     pub fn migrate(&self) -> Result<Migrated, Error> {
         let link = &self.side.link;
-        self.wait(async { migrate::migrate(&link.session().await?, link.settings()).await })
+        self.wait(async {
+            let migrated = migrate::migrate(&link.session().await?, link.settings()).await;
+            link.forget().await;
+            migrated
+        })
     }
 
     /// How the cluster's keyspace differs from what this program needs; empty if it does not.

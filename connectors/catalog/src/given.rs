@@ -14,7 +14,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::settings::{Class, Settings};
 
-/// Bytes in a part of a batch: no cell is larger, and none is a burden to either server.
+/// Bytes in a part of a batch: no cell is larger, and none is a burden to either server. Written batches are cut so: it
+/// changes only with a migration.
 pub const PART: usize = 64 << 10;
 /// Microseconds of a day.
 pub const DAY: Micros = 86_400_000_000;

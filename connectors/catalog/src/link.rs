@@ -202,6 +202,11 @@ impl Link {
         Ok(Open { session, statements })
     }
 
+    /// Makes the next caller look anew at what there is.
+    pub async fn forget(&self) {
+        *self.state.lock().await = State::default();
+    }
+
     /// Throws the session away, unless there is another by now.
     async fn give_up(&self, lost: &Arc<Open>) {
         let mut state = self.state.lock().await;

@@ -6,24 +6,27 @@
 //! for the whole cluster. After each statement all nodes that are up have to agree on the schema.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use killick_schemas::{MIGRATIONS, Migration};
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
-use scylla::errors::ExecutionError;
 use scylla::policies::load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy};
+use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::unprepared::Statement;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::Error;
+use crate::error::{Error, Remedy, remedy};
 use crate::schema::{self, Column, Difference, Role, Table, Tables};
 use crate::settings::Settings;
 
 /// How long one change of the schema may take: it touches every node.
 const CHANGE: Duration = Duration::from_secs(60);
+/// So long a change may need until a node that told of it knows it, and how often it is looked for.
+const SETTLING: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(100);
 /// The only partition of `schema_version`.
 const PART: &str = "catalog";
 
@@ -218,7 +221,6 @@ async fn tables(session: &Session, keyspace: &str) -> Result<Tables, Error> {
 async fn change(session: &Session, text: &str) -> Result<(), Error> {
     let mut statement = Statement::new(text);
     statement.set_request_timeout(Some(CHANGE));
-    statement.set_is_idempotent(true);
     let cluster = session.get_cluster_state();
     if let Some(first) =
         cluster.get_nodes_info().iter().filter(|node| node.is_connected()).min_by_key(|node| node.host_id)
@@ -226,16 +228,13 @@ async fn change(session: &Session, text: &str) -> Result<(), Error> {
         let first = NodeIdentifier::Node(std::sync::Arc::clone(first));
         statement.set_load_balancing_policy(Some(SingleTargetLoadBalancingPolicy::new(first, None)));
     }
-    session.query_unpaged(statement, ()).await.map_err(|error| failed(text, &error))?;
-    Ok(())
+    ask(session, statement, ()).await.map(drop)
 }
 
 async fn run(session: &Session, text: &str, values: impl SerializeRow) -> Result<(), Error> {
     let mut statement = Statement::new(text);
     statement.set_consistency(Consistency::LocalQuorum);
-    statement.set_is_idempotent(true);
-    session.query_unpaged(statement, values).await.map_err(|error| failed(text, &error))?;
-    Ok(())
+    ask(session, statement, values).await.map(drop)
 }
 
 async fn read<R>(session: &Session, text: &str, values: impl SerializeRow) -> Result<Vec<R>, Error>
@@ -243,14 +242,29 @@ where
     R: for<'f, 'm> DeserializeRow<'f, 'm>,
 {
     let wrong = |why: String| Error::Request { statement: text.to_owned(), why };
-    let mut statement = Statement::new(text);
-    statement.set_is_idempotent(true);
-    let result = session.query_unpaged(statement, values).await.map_err(|error| failed(text, &error))?;
+    let result = ask(session, Statement::new(text), values).await?;
     let result = result.into_rows_result().map_err(|error| wrong(error.to_string()))?;
     let rows = result.rows::<R>().map_err(|error| wrong(error.to_string()))?;
     rows.collect::<Result<_, _>>().map_err(|error| wrong(error.to_string()))
 }
 
-fn failed(text: &str, error: &ExecutionError) -> Error {
-    Error::Request { statement: text.to_owned(), why: error.to_string() }
+/// Makes a request. A node may tell of a table, or that it is there already, a moment before it knows it itself.
+async fn ask(
+    session: &Session,
+    mut statement: Statement,
+    values: impl SerializeRow,
+) -> Result<QueryResult, Error> {
+    statement.set_is_idempotent(true);
+    let begun = Instant::now();
+    loop {
+        let error = match session.query_unpaged(statement.clone(), &values).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let is_passing = matches!(remedy(&error), Remedy::Again | Remedy::LookAgain);
+        if !is_passing || begun.elapsed() > SETTLING {
+            return Err(Error::Request { statement: statement.contents, why: error.to_string() });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }

@@ -119,16 +119,14 @@ impl Side {
             self.link.read::<Part>(open, statement, (origin, key), usize::MAX).await
         });
         let classes = try_join_all(classes).await?;
-        let damaged = |why: &dyn std::fmt::Display| damaged(format!("batch {number} of {origin}: {why}"));
         // Parts expire at the same instant, and a put that was cut off leaves some: neither is damage.
-        for parts in classes.into_iter().filter(|parts| is_whole(parts)) {
-            let mut whole = BytesMut::new();
-            for (_, _, content) in parts {
-                whole.extend_from_slice(&content.unwrap_or_default());
-            }
-            return BatchRecord::decode(&whole.freeze()).map(Some).map_err(|error| damaged(&error));
+        let Some(parts) = classes.into_iter().find(|parts| is_whole(parts)) else { return Ok(None) };
+        let mut whole = BytesMut::new();
+        for (_, _, content) in parts {
+            whole.extend_from_slice(&content.unwrap_or_default());
         }
-        Ok(None)
+        let batch = BatchRecord::decode(&whole.freeze());
+        batch.map(Some).map_err(|error| damaged(format!("batch {number} of {origin}: {error}")))
     }
 
     pub async fn log_hash(

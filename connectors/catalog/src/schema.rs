@@ -141,7 +141,7 @@ const REMAKE: &str = "drop the table, run `killick catalog migrate` and then `ki
 pub fn wanted() -> Tables {
     MIGRATIONS
         .iter()
-        .flat_map(|migration| statements(migration))
+        .flat_map(statements)
         .map(|statement| table(&statement).expect("a test reads every migration"))
         .collect()
 }
