@@ -242,8 +242,17 @@ impl Catalog for EmbeddedCatalog {
     }
 
     fn log_size(&self, origin: &str) -> Result<u64, CatalogError> {
-        let state = self.get(LOGS, &key(origin))?;
-        state.map_or(Ok(0), |state| Ok(decode_log(origin, &state)?.size()))
+        let Some(state) = self.get(LOGS, &key(origin))? else { return Ok(0) };
+        let log = decode_log(origin, &state)?;
+        // The next batch is put behind this edge: it has to be that of the tree.
+        let mut left = 0;
+        for (level, hash) in (0_u8..64).rev().filter(|level| log.size() >> level & 1 == 1).zip(log.edge()) {
+            if self.log_hash(origin, level, left >> level)? != Some(*hash.as_bytes()) {
+                return Err(damaged(&format!("the right edge of {origin} is not that of its tree")));
+            }
+            left += 1 << level;
+        }
+        Ok(log.size())
     }
 
     fn batch(&self, origin: &str, number: u64) -> Result<Option<BatchRecord>, CatalogError> {
@@ -268,10 +277,12 @@ impl Catalog for EmbeddedCatalog {
         };
         let size = first.get(..8).ok_or_else(|| damaged("an anchor"))?;
         let prefix = [&prefix, size].concat();
-        let anchors = self
-            .keys(ANCHORS, &prefix, &[], usize::MAX)?
-            .into_iter()
-            .map(|(_, value)| decode_anchor(origin, value).ok_or_else(|| damaged("an anchor")));
+        let anchors = self.keys(ANCHORS, &prefix, &[], usize::MAX)?.into_iter().map(|(rest, value)| {
+            // Behind its rank stands the digest of what it is.
+            let is_whole = rest.get(4..) == Some(Sha256::digest(&value).as_slice());
+            let anchor = decode_anchor(origin, value).filter(|_| is_whole);
+            anchor.ok_or_else(|| damaged(&format!("an anchor of {origin} behind size {number}")))
+        });
         anchors.collect()
     }
 
