@@ -48,6 +48,9 @@ pub struct Config {
     pub registry: bool,
 }
 
+/// Bytes of records held back that are let go in one transaction.
+const TOGETHER: usize = 4 << 20;
+
 /// What is kept of a tenant.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -179,16 +182,25 @@ impl Ingest {
         Ok(())
     }
 
-    /// Settles what is held back of a partition, up to the next record whose schema is not known.
+    /// Settles what is held back of a partition, up to the next record whose schema is not known, or as much as one
+    /// transaction should hold.
     fn release(&mut self, partition: &Partition, out: &mut Part) {
         let Some(mut waiting) = self.waiting.remove(partition) else { return };
+        let enough = self.held.saturating_sub(TOGETHER);
         while let Some((record, verdict)) = waiting.next() {
             let verdict = match verdict {
                 Verdict::Awaits(_) => self.checker.check(&record, &self.schemas),
                 known => known,
             };
             match self.settle(&record, verdict, out) {
-                Ok(()) => self.held -= waiting::size(&record),
+                Ok(()) => {
+                    self.held -= waiting::size(&record);
+                    if self.held < enough && !waiting.is_empty() {
+                        waiting.call();
+                        self.waiting.insert(partition.clone(), waiting);
+                        return;
+                    }
+                }
                 Err(id) => {
                     waiting.back(record, id);
                     self.waiting.insert(partition.clone(), waiting);
@@ -271,18 +283,22 @@ impl Stage for Ingest {
     fn requests(&mut self) -> Vec<(Partition, Request)> {
         let asks = |(partition, waiting): (&Partition, &mut Waiting)| {
             let partition = partition.clone();
-            waiting.asks().map(move |id| (partition.clone(), Request::Schema(id))).collect::<Vec<_>>()
+            waiting.asks().map(move |request| (partition.clone(), request)).collect::<Vec<_>>()
         };
         self.waiting.iter_mut().flat_map(asks).collect()
     }
 
     fn answer(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), Halt> {
-        if let Answer::Schema(id, lookup) = answer
-            && let Some(at) = self.waiting.get_mut(partition).and_then(|waiting| waiting.answered(id))
-        {
-            self.schemas.learn(id, lookup, at);
-            self.release(partition, out);
+        let Some(waiting) = self.waiting.get_mut(partition) else { return Ok(()) };
+        match answer {
+            Answer::Schema(id, lookup) => match waiting.answered(id) {
+                Some(at) => self.schemas.learn(id, lookup, at),
+                None => return Ok(()),
+            },
+            Answer::Again => waiting.called(),
+            _ => return Ok(()),
         }
+        self.release(partition, out);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Verdict;
 use crate::record::{Micros, Record};
 use crate::registry::SchemaId;
+use crate::stage::Request;
 
 /// Schemas that one partition asks for at the same time.
 const MAX_ASKED: usize = 64;
@@ -19,8 +20,10 @@ pub(super) struct Waiting {
     records: VecDeque<(Record, Verdict)>,
     /// The ids that the registry was asked for and has not answered, with the log time of the record that wants them.
     asked: BTreeMap<SchemaId, Micros>,
-    /// Those of them that nobody has passed on yet.
-    asks: Vec<SchemaId>,
+    /// What nobody has passed on yet.
+    asks: Vec<Request>,
+    /// Whether it was asked to be called again.
+    is_called: bool,
 }
 
 /// Bytes that holding a record takes.
@@ -41,6 +44,11 @@ impl Waiting {
         self.records.push_back((record, verdict));
     }
 
+    /// Whether nothing is held any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
     /// Takes the first record.
     pub(super) fn next(&mut self) -> Option<(Record, Verdict)> {
         self.records.pop_front()
@@ -58,13 +66,26 @@ impl Waiting {
             Entry::Occupied(mut asked) => *asked.get_mut() = at.max(*asked.get()),
             Entry::Vacant(free) => {
                 free.insert(at);
-                self.asks.push(id);
+                self.asks.push(Request::Schema(id));
             }
         }
     }
 
-    /// The ids to ask for.
-    pub(super) fn asks(&mut self) -> impl Iterator<Item = SchemaId> {
+    /// Asks to be called again, for more than one transaction should hold.
+    pub(super) fn call(&mut self) {
+        if !self.is_called {
+            self.is_called = true;
+            self.asks.push(Request::Again);
+        }
+    }
+
+    /// Notes that it is called.
+    pub(super) fn called(&mut self) {
+        self.is_called = false;
+    }
+
+    /// What to ask for.
+    pub(super) fn asks(&mut self) -> impl Iterator<Item = Request> {
         self.asks.drain(..)
     }
 

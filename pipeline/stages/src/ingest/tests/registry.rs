@@ -240,3 +240,30 @@ fn however_many_ids_come_few_are_asked_for_at_a_time_and_all_in_the_end() {
     assert_eq!((rejected, stage.held()), (200, 0));
     assert!(rounds < 200, "{rounds}");
 }
+
+#[test]
+fn what_waited_long_goes_on_in_transactions_of_a_bounded_size() {
+    let mut stage = stage();
+    let large = |offset| {
+        let value = [&reading(7, 1)[..], &vec![0; 500_000]].concat();
+        at(offset, NOW, value.into())
+    };
+    let records: Vec<_> = (0..40).map(large).collect();
+    run(&mut stage, &records).unwrap();
+    assert!(stage.held() > 40 * 500_000);
+    assert_eq!(asked(&mut stage).len(), 1);
+    let mut part = answer(&mut stage, 7, found());
+    let mut through = Vec::new();
+    while stage.held() > 0 {
+        let size: usize = part.outputs.iter().map(|output| output.value.len()).sum();
+        assert!((1_000_000..5_000_000).contains(&size), "{size}");
+        through.push(part.through.unwrap());
+        assert!(matches!(stage.requests()[..], [(_, Request::Again)]));
+        part = Part::default();
+        stage.answer(&readings(), Answer::Again, &mut part).unwrap();
+    }
+    through.push(part.through.unwrap());
+    assert!(through.is_sorted() && through.len() > 4, "{through:?}");
+    assert_eq!(through.last(), Some(&40));
+    assert!(stage.requests().is_empty());
+}
