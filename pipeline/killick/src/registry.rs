@@ -464,4 +464,6 @@ fn cause(error: &reqwest::Error) -> String {
 }
 
 #[cfg(test)]
+pub mod server;
+#[cfg(test)]
 mod tests;
