@@ -11,13 +11,16 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
+/// Tokens of a pointer, and the value there as [`shown`] writes it.
+type Place = Option<(Vec<String>, String)>;
+
 /// A type in JSON, a value of it, and the place of one of its scalars with what stands there.
 #[derive(Debug, Clone)]
 struct Case {
     kind: Json,
     value: Value,
-    /// Tokens of a pointer, and the value there as [`shown`] writes it; none if it holds no scalar.
-    place: Option<(Vec<String>, String)>,
+    /// None if it holds no scalar.
+    place: Place,
 }
 
 fn scalar(kind: Json, value: Value, shown: impl Into<String>) -> Case {
@@ -65,7 +68,7 @@ fn leaf() -> impl Strategy<Value = Case> {
     ]
 }
 
-fn within(token: String, place: &Option<(Vec<String>, String)>) -> Option<(Vec<String>, String)> {
+fn within(token: String, place: &Place) -> Place {
     place.as_ref().map(|(tokens, shown)| ([vec![token], tokens.clone()].concat(), shown.clone()))
 }
 
@@ -128,7 +131,7 @@ fn name(kind: &mut Json, count: &mut usize) {
     }
 }
 
-fn written(mut case: Case) -> (String, Vec<u8>, Option<(Vec<String>, String)>) {
+fn written(mut case: Case) -> (String, Vec<u8>, Place) {
     name(&mut case.kind, &mut 0);
     let text = case.kind.to_string();
     let complete = Complete::parse_str(&text).unwrap();
