@@ -81,7 +81,9 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(address: &str, config: &Config) -> Result<Self, ConfigError> {
-        let wrong = |why: String| ConfigError::Address { address: excerpt(address.as_bytes()), why };
+        // Not even an error may show a password.
+        let shown = address.rsplit_once('@').map_or(address.to_owned(), |(_, host)| format!("***@{host}"));
+        let wrong = |why: String| ConfigError::Address { address: excerpt(shown.as_bytes()), why };
         let url = Url::parse(address).map_err(|error| wrong(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong("it does not begin with http:// or https://".to_owned()));

@@ -189,7 +189,7 @@ fn a_command_that_can_be_in_no_block_is_never_found_there() {
         assert!(begun.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(chain.look(3, &[hopeless.clone()]).unwrap().mined, None);
+    assert_eq!(chain.look(3, std::slice::from_ref(&hopeless)).unwrap().mined, None);
     assert_eq!(chain.spv(3, &hopeless).unwrap(), None);
     assert!(matches!(chain.send(3, &bytes).unwrap(), Sent::Unclear(_)), "another node may think otherwise");
     // Who cannot pay may be able to later.
@@ -216,7 +216,7 @@ fn a_block_that_is_not_below_the_tip_does_not_count() {
     let orphan = chainweb::Hash([9; 32]).to_string();
     let front = front(address, (real.block.to_string(), orphan));
     let chain = open(&runtime, &[front]).unwrap();
-    let look = chain.look(3, &[key.clone()]).unwrap();
+    let look = chain.look(3, std::slice::from_ref(&key)).unwrap();
     assert_eq!(look.mined, None);
     assert!(look.tip_height >= real.height);
     assert_eq!(honest.look(3, &[key]).unwrap().mined, Some(real));
