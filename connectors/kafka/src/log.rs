@@ -145,7 +145,7 @@ impl KafkaLog {
             return Err(LogError::TooLarge { partition: output.partition.clone(), size, limit });
         }
         let topic = output.partition.topic.as_str();
-        if !self.counts.get(topic).is_some_and(|count| output.partition.number < *count) {
+        if self.counts.get(topic).is_none_or(|count| output.partition.number >= *count) {
             let count = self.hold.partition_count(topic)?;
             self.counts.insert(topic.into(), count);
             if output.partition.number >= count {

@@ -47,8 +47,11 @@ pub struct Transaction<'a> {
     /// Whether the group has taken the partitions away.
     pub is_lost: &'a dyn Fn() -> bool,
     /// Reads back what the group has.
-    pub committed: &'a dyn Fn(&BTreeMap<Partition, u64>) -> Result<Committed, LogError>,
+    pub committed: ReadBack<'a>,
 }
+
+/// Reads back what the group has in these partitions.
+type ReadBack<'a> = &'a dyn Fn(&BTreeMap<Partition, u64>) -> Result<Committed, LogError>;
 
 /// The producer of one worker.
 pub struct Transactor {

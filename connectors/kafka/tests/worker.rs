@@ -1,5 +1,7 @@
 //! Workers under what real topics, groups and producers do to them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +39,7 @@ fn poll_until(log: &mut KafkaLog, mut done: impl FnMut(&[Polled]) -> bool) -> Re
 }
 
 fn records(polled: &[Polled]) -> Vec<&Record> {
-    let record = |event| if let &Polled::Record(ref record) = event { Some(record) } else { None };
+    let record = |event| if let Polled::Record(record) = event { Some(record) } else { None };
     polled.iter().filter_map(record).collect()
 }
 

@@ -37,6 +37,8 @@ const AHEAD: usize = 1_024;
 const GRACE: Duration = Duration::from_secs(90);
 /// How soon a signal or a failed stage is noticed on servers.
 const WATCH: Duration = Duration::from_millis(50);
+/// How long workers may take to finish what is in hand.
+const STOP: Duration = Duration::from_secs(45);
 /// How often it is told what the workers do.
 const REPORT: Duration = Duration::from_secs(10);
 /// How often the trust file is brought up to date.
@@ -177,6 +179,12 @@ fn run_on_servers(args: &RunArgs, config: &Config) -> Outcome {
             cluster.report();
         }
     }
+    // A client of the brokers may hang where they are away; what it had in hand is committed or will be done again.
+    std::thread::spawn(|| {
+        std::thread::sleep(STOP);
+        tracing::error!("not all workers have stopped after {STOP:?}: ending the process");
+        std::process::exit(1);
+    });
     let outcome = cluster.stop();
     cluster.report();
     let counts = cluster.counters().counts();
