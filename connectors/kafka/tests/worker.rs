@@ -39,7 +39,9 @@ fn poll_until(log: &mut KafkaLog, mut done: impl FnMut(&[Polled]) -> bool) -> Re
 }
 
 fn records(polled: &[Polled]) -> Vec<&Record> {
-    let record = |event| if let Polled::Record(record) = event { Some(record) } else { None };
+    fn record(event: &Polled) -> Option<&Record> {
+        if let Polled::Record(record) = event { Some(record) } else { None }
+    }
     polled.iter().filter_map(record).collect()
 }
 

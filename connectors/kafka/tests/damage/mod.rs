@@ -1,5 +1,7 @@
 //! What people do to topics and groups.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
