@@ -1,5 +1,7 @@
 //! Topics of a deployment on real brokers: made, damaged, found out, made right.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
