@@ -100,7 +100,7 @@ impl Site {
             }) else {
                 continue;
             };
-            let part = Part { outputs, through: Some(offset + 1), ..Part::default() };
+            let part = Part { outputs, through: Some(offset + 1) };
             log.commit(&[(input.clone(), part)]).unwrap();
             break;
         }
