@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::ConfigError;
 use crate::input::OpenError;
-use crate::{config, demo, devnet, keys, produce, receipts, rejected, run, trust, verify};
+use crate::{audit, config, demo, devnet, fsck, keys, produce, receipts, rejected, run, trust, verify};
 
 /// Exit status of a call that makes no sense.
 const USAGE: u8 = 2;
@@ -92,6 +92,8 @@ enum Command {
     Keys(keys::KeysArgs),
     Trust(trust::TrustArgs),
     Devnet(devnet::DevnetArgs),
+    Audit(audit::AuditArgs),
+    Fsck(fsck::FsckArgs),
     Config(config::ConfigCommand),
     /// Prints what completes commands in a shell.
     #[command(after_help = "Example: killick completions bash > /etc/bash_completion.d/killick")]
@@ -117,6 +119,8 @@ pub fn main() -> ExitCode {
         Command::Keys(args) => keys::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Devnet(args) => devnet::run(args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Fsck(args) => fsck::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Completions { shell } => completions(shell),
     };

@@ -1,5 +1,6 @@
 //! Killick: events become receipts that verify with nothing but a file.
 
+mod audit;
 mod cli;
 mod cluster;
 mod config;
@@ -10,6 +11,7 @@ mod demo;
 mod devchain;
 mod devnet;
 mod feed;
+mod fsck;
 mod input;
 mod keys;
 mod latency;

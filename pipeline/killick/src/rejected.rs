@@ -1,18 +1,16 @@
 //! `killick rejected`: what was not let through, and why.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
-use killick_embedded::{EmbeddedLog, Folder, Settings};
 use killick_stages::record::Record;
 use killick_stages::rejected::{PREFIX, VALUE_SIZE};
 use killick_stages::route::REJECTED;
 use serde_json::json;
 
 use crate::cli::{Outcome, Output, shown};
+use crate::stores;
 use crate::verify::time::Time;
 
 /// Bytes of a rejected event that are shown.
@@ -24,9 +22,8 @@ const TOGETHER: usize = 4 << 20;
 #[derive(Debug, Args)]
 #[command(after_help = "Example: killick rejected --embedded site/")]
 pub struct RejectedArgs {
-    /// The folder of the embedded side; no other process may have it open.
-    #[arg(long, value_name = "DIR", env = "KILLICK_EMBEDDED")]
-    embedded: PathBuf,
+    #[command(flatten)]
+    from: stores::From,
 
     /// Text for people, or one JSON object for each event and line.
     #[arg(long, value_name = "FORM", value_enum, default_value_t = Output::Text)]
@@ -35,12 +32,10 @@ pub struct RejectedArgs {
 
 /// Does what `killick rejected` is asked to.
 pub fn run(args: &RejectedArgs) -> Outcome {
-    let folder = Arc::new(Folder::open_existing(&args.embedded)?);
-    // Whatever topics the folder has: none is asked for.
-    let log = EmbeddedLog::open(&folder, &[], Settings::default())?;
+    let mut log = args.from.find()?.log()?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut count = 0_u64;
-    for partition in log.partitions(REJECTED) {
+    for partition in log.partitions(REJECTED)? {
         let (mut next, end) = log.range(&partition)?;
         while next < end {
             let records = log.read(&partition, next, TOGETHER)?;

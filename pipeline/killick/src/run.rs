@@ -26,9 +26,9 @@ use crate::site::{Plan, Site};
 use crate::watch::Watch;
 
 /// The topic of rows and lines from the input of this command.
-const ROWS: &str = "input";
+pub const ROWS: &str = "input";
 /// The topic of its CloudEvents.
-const CLOUD_EVENTS: &str = "input-cloudevents";
+pub const CLOUD_EVENTS: &str = "input-cloudevents";
 /// How long an event may wait for others before it is made durable with them.
 const LINGER: Duration = Duration::from_millis(5);
 /// Items that are read ahead of what is durable.

@@ -49,8 +49,8 @@ fn check(sim: &Sim) -> (Vec<Fault>, Figures) {
     let mut heard = Heard::default();
     let trust = trust(&signers(&sim.deployment));
     let mut fsck = Fsck::new(&sim.world.catalog, Some(&mut reader), trust, true, &mut heard);
-    for origin in sim.deployment.origins() {
-        fsck.check(origin, None).unwrap();
+    for origin in fsck.origins().unwrap() {
+        fsck.check(&origin, None).unwrap();
     }
     let figures = fsck.figures();
     assert_eq!(figures.faults, heard.faults.len() as u64);
@@ -260,6 +260,11 @@ fn a_catalog_that_differs_from_the_log_is_found_either_way() {
     // What retention took is not compared.
     sim.world.log.starts.insert(partition, 5);
     assert_eq!(found(&sim), []);
+}
+
+#[test]
+fn a_log_that_the_catalog_does_not_know_is_found() {
+    assert_eq!(after(|tables, origin| drop(tables.logs.remove(origin))), [(Part::Log, 0)]);
 }
 
 #[test]

@@ -38,6 +38,15 @@ fn export(site: &Path, receipts: &Path) {
     succeed(&["receipts", "export", "--embedded", &site, "--out", &receipts]).expect("the export succeeds");
 }
 
+/// What the program says of itself: nothing is missing in the log, nothing wrong in the catalog.
+fn audit(site: &Path, config: &Path) {
+    let text = |path: &Path| path.to_str().map(str::to_owned).expect("the paths of tests are texts");
+    let (site, config) = (text(site), text(config));
+    let audit = ["audit", "--embedded", &site, "--config", &config, "--objective", "1ms"];
+    eprint!("{}", succeed(&audit).expect("the audit is clean"));
+    eprint!("{}", succeed(&["fsck", "--embedded", &site, "--full"]).expect("the catalog is sound"));
+}
+
 #[test]
 fn fifty_kills_lose_nothing_and_prove_nothing_twice() {
     let _alone = alone();
@@ -88,6 +97,7 @@ fn fifty_kills_lose_nothing_and_prove_nothing_twice() {
     assert_eq!(ledger.all_accepted().count() as u64, total);
     // Proven once each, and each in the list once: the list goes by the batches and not by the names.
     assert_eq!(findings.receipts as u64, total);
+    audit(&site, &config);
 }
 
 /// The events of that range, with some of the earlier ones among them.

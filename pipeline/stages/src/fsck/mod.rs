@@ -182,6 +182,17 @@ impl<'a> Fsck<'a> {
         self.figures
     }
 
+    /// The logs of the catalog. Those that the log knows, and the catalog does not, are told of.
+    ///
+    /// # Errors
+    /// [`FsckError`].
+    pub fn origins(&mut self) -> Result<Vec<Box<str>>, FsckError> {
+        let read = self.catalog.origins();
+        let origins = self.sound(Part::Log, "?", 0, read)?.unwrap_or_default();
+        self.check_known(&origins)?;
+        Ok(origins)
+    }
+
     /// Checks one log from where a check ended before, or from its first batch on. Gives how far it is right: up to the
     /// first fault.
     ///

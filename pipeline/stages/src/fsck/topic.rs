@@ -98,6 +98,25 @@ impl Fsck<'_> {
         Ok(())
     }
 
+    /// Every log whose batches prove has stored is one of these.
+    pub(super) fn check_known(&mut self, origins: &[Box<str>]) -> Result<(), FsckError> {
+        let Some(reader) = self.reader.as_deref_mut() else { return Ok(()) };
+        let mut unknown = Vec::new();
+        for partition in reader.partitions(BATCHES)? {
+            let (start, end) = reader.range(&partition)?;
+            let stored = reader.committed("prove", &partition)?.unwrap_or(0).min(end);
+            let Some(record) = Cursor::new(partition, start, stored).next(reader)? else { continue };
+            let batch = BatchRecord::decode(&record.value).ok();
+            let header = batch.as_ref().and_then(|batch| BatchHeader::decode(&batch.header).ok());
+            let origin = header.map(|header| header.origin.to_string());
+            unknown.extend(origin.filter(|origin| !origins.iter().any(|known| **known == **origin)));
+        }
+        for origin in unknown {
+            self.find(Part::Log, &origin, 0, "its batches are in the log, and the catalog does not know it");
+        }
+        Ok(())
+    }
+
     /// Every batch that `proofs` tells of is anchored.
     pub(super) fn check_told(&mut self, origin: &str, anchored: u64) -> Result<(), FsckError> {
         let Some(reader) = self.reader.as_deref_mut() else { return Ok(()) };
