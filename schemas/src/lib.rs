@@ -4,6 +4,9 @@
 /// Every topic: partitions, schema, key, cleanup, retention, and what it is for. YAML.
 pub const TOPICS: &str = include_str!("../topics.yaml");
 
+/// What programs of others write and read: channels, messages, headers. AsyncAPI 3.1, YAML.
+pub const ASYNCAPI: &str = include_str!("../asyncapi.yaml");
+
 /// An Avro schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schema {

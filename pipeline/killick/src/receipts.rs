@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cli::{Failure, Outcome, Output, shown};
 
+mod derive;
 mod list;
 
 /// Gets, lists and exports receipts.
@@ -53,6 +54,15 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Derives the receipts of a batch from its message in the topic `proofs`, offline and with nothing else.
+    ///
+    /// Exit status 1 if the file is no such message, or anything in it is wrong; then no receipt is written. What the
+    /// receipts prove is for `killick verify` to say. The files are named as by `export`.
+    #[command(
+        after_help = "Example: kcat -C -b localhost -t killick.proofs -c 1 -q -f %s | killick receipts derive - \
+                      --out receipts/"
+    )]
+    Derive(derive::DeriveArgs),
     /// Lists the events of the catalog in the order of their logs.
     #[command(after_help = "Example: killick receipts list --embedded site/ --tenant plant --day 2026-05-04")]
     List(list::ListArgs),
@@ -135,6 +145,7 @@ pub fn run(args: &ReceiptsArgs) -> Outcome {
             let receipts = get(&from.open()?, tenant, source, id)?;
             write_receipts(&receipts, *form, out.as_deref())?;
         }
+        Action::Derive(args) => derive::derive(args)?,
         Action::List(args) => list::list(args)?,
         Action::Export { from, out, form, tenant } => {
             let catalog = from.open()?;
@@ -179,21 +190,30 @@ fn get(catalog: &dyn Catalog, tenant: &str, source: &str, id: &str) -> Result<Ve
 }
 
 fn write_receipts(receipts: &[Receipt], form: Form, out: Option<&Path>) -> Result<(), Failure> {
-    if form == Form::Cbor && out.is_none() && io::stdout().is_terminal() {
-        return Err(Failure::Usage("CBOR is not for terminals: give --out FILE".to_owned()));
-    }
+    check_terminal(form, out)?;
     let mut bytes = Vec::new();
     for receipt in receipts {
-        bytes.extend(form.write(receipt));
-        if form == Form::Json {
-            bytes.push(b'\n');
-        }
+        print(receipt, form, &mut bytes)?;
     }
     match out {
         Some(path) => fs::write(path, bytes).with_context(|| path.display().to_string())?,
         None => io::stdout().write_all(&bytes)?,
     }
     Ok(())
+}
+
+/// Whether receipts of this form may go where they would.
+fn check_terminal(form: Form, out: Option<&Path>) -> Result<(), Failure> {
+    if form == Form::Cbor && out.is_none() && io::stdout().is_terminal() {
+        return Err(Failure::Usage("CBOR is not for terminals: give --out".to_owned()));
+    }
+    Ok(())
+}
+
+/// Writes a receipt that others may follow.
+fn print(receipt: &Receipt, form: Form, out: &mut impl Write) -> io::Result<()> {
+    out.write_all(&form.write(receipt))?;
+    if form == Form::Json { out.write_all(b"\n") } else { Ok(()) }
 }
 
 /// What an export did.

@@ -30,6 +30,11 @@ use crate::stage::{Answer, Halt, Part, Request, Stage, Sum, Tally};
 use crate::state::BatchState;
 use crate::window::Window;
 
+/// Leaves in a batch at most: a frame alone has never more.
+pub const MAX_LEAVES: usize = 8_192;
+/// Bytes of statements in a batch at most: a frame alone has never more.
+pub const MAX_BYTES: usize = 512 << 10;
+
 /// When a batch is cut.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -52,10 +57,10 @@ impl Default for Config {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A bound outside its range.
-    #[error("max_leaves is {0}; it is 1 to 8192")]
+    #[error("max_leaves is {0}; it is 1 to {MAX_LEAVES}")]
     MaxLeaves(usize),
     /// A bound outside its range.
-    #[error("max_bytes is {0}; it is 1024 to 524288")]
+    #[error("max_bytes is {0}; it is 1024 to {MAX_BYTES}")]
     MaxBytes(usize),
     /// A width outside its range.
     #[error("width is {0}; it is 1ms to 1h")]
@@ -98,10 +103,10 @@ impl Batch {
     /// # Errors
     /// [`ConfigError`].
     pub fn new(deployment: &Deployment, config: &Config, keys: Vec<SignerKey>) -> Result<Self, ConfigError> {
-        if !(1..=8_192).contains(&config.max_leaves) {
+        if !(1..=MAX_LEAVES).contains(&config.max_leaves) {
             return Err(ConfigError::MaxLeaves(config.max_leaves));
         }
-        if !(1_024..=512 << 10).contains(&config.max_bytes) {
+        if !(1_024..=MAX_BYTES).contains(&config.max_bytes) {
             return Err(ConfigError::MaxBytes(config.max_bytes));
         }
         if config.width > Span::secs(3_600) {

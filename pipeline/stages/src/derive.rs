@@ -13,6 +13,7 @@ use killick_proof::statement::Statement;
 use killick_proof::tree::Tree;
 use killick_proof::{Algorithm, Hash};
 
+use crate::batch::MAX_LEAVES;
 use crate::ports::{BatchRecord, Catalog, CatalogError, Place};
 use crate::ready::{Block, MAX_ANCHOR, MAX_TENANTS, ProofReady};
 
@@ -74,6 +75,9 @@ impl Receipts {
     /// # Errors
     /// What is wrong with the message.
     pub fn of(ready: &ProofReady) -> Result<Self, String> {
+        if ready.statements.len() > MAX_LEAVES {
+            return Err(format!("{} events; a batch has at most {MAX_LEAVES}", ready.statements.len()));
+        }
         if let Some(anchor) = ready.anchors.iter().find(|anchor| anchor.len() > MAX_ANCHOR) {
             return Err(format!("an anchor of {} bytes; {MAX_ANCHOR} are the most", anchor.len()));
         }

@@ -13,7 +13,7 @@ use killick_proof::receipt::{
 };
 use killick_proof::signature::SecretKey;
 use killick_proof::{Algorithm, Hash};
-use killick_stages::batch::{self, Batch};
+use killick_stages::batch::{self, Batch, MAX_BYTES, MAX_LEAVES};
 use killick_stages::dedup::{self, Dedup};
 use killick_stages::deployment::{self, Deployment};
 use killick_stages::devices::Device;
@@ -85,7 +85,7 @@ fn batches(events: impl Iterator<Item = Bytes>) -> (Vec<BatchRecord>, usize) {
     let largest = frames.max().unwrap();
     let mut dedup = Dedup::new(&deployment, &dedup::Config::default()).unwrap();
     let unique = run(&mut dedup, route::ACCEPTED, values(&accepted, route::ACCEPTED));
-    let config = batch::Config { max_leaves: 8_192, max_bytes: 512 << 10, width: Span::secs(3_600) };
+    let config = batch::Config { max_leaves: MAX_LEAVES, max_bytes: MAX_BYTES, width: Span::secs(3_600) };
     let signer = SignerKey::new(deployment.origin(0).unwrap(), SecretKey::from_seed(&[2; 32])).unwrap();
     let mut batch = Batch::new(&deployment, &config, vec![signer]).unwrap();
     let batches = run(&mut batch, route::UNIQUE, values(&unique, route::UNIQUE));
@@ -211,7 +211,7 @@ fn a_message_about_a_batch_stays_below_every_limit_for_records() {
         assert!(batches.len() >= 2);
         let bytes = |batch: &BatchRecord| batch.statements.iter().map(Bytes::len).sum::<usize>();
         let fullest = batches.iter().max_by_key(|batch| bytes(batch)).unwrap();
-        assert!(bytes(fullest) <= 512 << 10 && fullest.statements.len() <= 8_192);
+        assert!(bytes(fullest) <= MAX_BYTES && fullest.statements.len() <= MAX_LEAVES);
         sizes.push((
             fullest.statements.len(),
             bytes(fullest),
@@ -219,9 +219,11 @@ fn a_message_about_a_batch_stays_below_every_limit_for_records() {
         ));
     }
     // And beyond what can be: statements that fill their bytes to the last, as many as there may be.
-    let even =
-        BatchRecord { statements: vec![vec![0; 64].into(); 8_192], ..batches(largest_events()).0.remove(0) };
-    sizes.push((8_192, 512 << 10, largest_message(&even).encode(0).len()));
+    let even = BatchRecord {
+        statements: vec![vec![0; MAX_BYTES / MAX_LEAVES].into(); MAX_LEAVES],
+        ..batches(largest_events()).0.remove(0)
+    };
+    sizes.push((MAX_LEAVES, MAX_BYTES, largest_message(&even).encode(0).len()));
     println!("statements, their bytes, bytes of the message: {sizes:?}");
     assert!(sizes.iter().all(|(.., size)| size + BESIDE < SMALLEST_LIMIT), "{sizes:?}");
 }
