@@ -184,6 +184,29 @@ fn the_password_goes_with_each_question_and_into_no_message() {
 }
 
 #[test]
+fn over_tls_only_the_authorities_of_the_file_are_trusted_if_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, certificate) = Server::tls(table(&[("any", 200, SITE)]));
+    let (_, stranger) = Server::tls(Vec::new());
+    for (name, pem) in [("ours.pem", certificate), ("strangers.pem", stranger)] {
+        std::fs::write(folder.path().join(name), pem).unwrap();
+    }
+    let runtime = runtime();
+    let found = |ca_file: Option<&str>| {
+        let mut settings = server.settings();
+        settings.ca_file = ca_file.map(Into::into);
+        settings.resolve(Some(folder.path()));
+        let registry = Registry::new(&settings, runtime.handle().clone()).unwrap();
+        registry.lookup(SchemaId::Number(7))
+    };
+    assert!(matches!(found(Some("ours.pem")), Ok(Lookup::Found(_))));
+    for other in [Some("strangers.pem"), None] {
+        assert!(matches!(found(other), Err(RegistryError::Unreachable { .. })), "{other:?}");
+    }
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[test]
 fn settings_that_cannot_work_are_refused() {
     let fine = Settings { url: "https://registry.example".into(), ..Settings::default() };
     fine.check().unwrap();
