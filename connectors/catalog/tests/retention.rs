@@ -1,5 +1,7 @@
 //! Each class in its own tables, and rows that die by log time.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use killick_catalog::{Class, CqlCatalog, Settings};

@@ -1,5 +1,7 @@
 //! Making the tables, and telling how they differ.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use killick_catalog::{CqlCatalog, Difference, Error, Migrated};
 use killick_contract::catalog::Maker;
 use killick_stages::ports::{Catalog, CatalogError};
