@@ -161,6 +161,28 @@ fn the_last_manifest_is_missed_since_more_is_committed() {
 }
 
 #[test]
+fn where_a_stage_began_is_its_own_business_only_in_topics_of_others() {
+    for (stage, topic) in [("ingest", "events"), ("batch", "unique")] {
+        let mut sim = world();
+        let log = &mut sim.world.log;
+        // As if it had begun behind the first records: nobody tells of those.
+        let (number, at) = place_of(log, stage, topic);
+        let input = Manifest::decode(&records(log, "audit", number)[at].value).unwrap().input;
+        let is_before = |record: &Record| {
+            let manifest = Manifest::decode(&record.value).unwrap();
+            &*manifest.stage == stage && manifest.input == input && manifest.from < 5
+        };
+        records(log, "audit", number).retain(|record| !is_before(record));
+        if stage == "ingest" {
+            assert_eq!(found(&sim), [].into());
+            assert!(look_at_all(&sim).0.not_covered.iter().any(|what| what.contains("ingest began there")));
+        } else {
+            assert_eq!(found(&sim), [Kind::Gap].into());
+        }
+    }
+}
+
+#[test]
 fn an_offset_that_was_lost_or_set_back_is_found() {
     let mut sim = world();
     *sim.world.log.committed.get_mut(&("batch", Partition::new("unique", 1))).unwrap() -= 1;

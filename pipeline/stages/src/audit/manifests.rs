@@ -61,6 +61,7 @@ impl Audit<'_> {
     fn tell_flaw(&mut self, manifest: &Manifest, time: Micros, flaw: Flaw) -> Result<(), LogError> {
         let place = |range| Place { stage: Some(&manifest.stage), partition: &manifest.input, range, time };
         match flaw {
+            Flaw::Begins(offset) => return self.tell_beginning(manifest, time, offset),
             Flaw::Gap(from, to) => {
                 if let Some(why) = self.what_is_in(&manifest.input, (from, to))? {
                     self.find(Kind::Gap, &place((from, to)), format!("no transaction tells of it; {why}"));
@@ -74,6 +75,21 @@ impl Audit<'_> {
                 self.find(Kind::Contradiction, &place((manifest.from, manifest.to)), why);
             }
         }
+        Ok(())
+    }
+
+    /// A stage that begins behind records which are there has passed them over. Ingest may: whoever let it begin in a topic
+    /// of others chose where.
+    fn tell_beginning(&mut self, manifest: &Manifest, time: Micros, offset: u64) -> Result<(), LogError> {
+        let (stage, input) = (&*manifest.stage, &manifest.input);
+        let Some(why) = self.what_is_in(input, (0, offset))? else { return Ok(()) };
+        let (start, _) = self.reader.range(input)?;
+        if stage == "ingest" || start >= offset {
+            self.not_covered(format!("{input} below offset {offset}: {stage} began there"));
+            return Ok(());
+        }
+        let place = Place { stage: Some(stage), partition: input, range: (start, offset), time };
+        self.find(Kind::Gap, &place, format!("no transaction tells of it; {why}"));
         Ok(())
     }
 
@@ -107,7 +123,11 @@ impl Audit<'_> {
             let told = self.tracks.get(&(stage.clone(), input.clone())).and_then(Track::range);
             let is_older = told.is_none() && (!self.is_whole || committed <= start);
             let end = told.map_or(0, |(_, to)| to);
-            if end < committed && !is_older {
+            if told.is_none() && &**stage == "ingest" && committed > start {
+                self.not_covered(format!(
+                    "{input} below offset {committed}: ingest has it behind it, and told of nothing"
+                ));
+            } else if end < committed && !is_older {
                 let place =
                     Place { stage: Some(stage), partition: input, range: (end, committed), time: now };
                 let why =

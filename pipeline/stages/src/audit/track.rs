@@ -54,6 +54,8 @@ pub struct Span {
 /// What is wrong with a manifest by itself, or behind the one before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flaw {
+    /// The first manifest there ever was begins here, and not at the first offset there can be.
+    Begins(u64),
     /// Nobody tells of these offsets: from the first to before the last.
     Gap(u64, u64),
     /// These offsets were told of before.
@@ -132,7 +134,7 @@ impl Track {
             Some(next) if manifest.from < next => {
                 flaws.push(Flaw::Overlap(manifest.from, next.min(manifest.to.max(manifest.from + 1))));
             }
-            None if self.is_whole && manifest.from > 0 => flaws.push(Flaw::Gap(0, manifest.from)),
+            None if self.is_whole && manifest.from > 0 => flaws.push(Flaw::Begins(manifest.from)),
             _ => {}
         }
         let batches = manifest.tally.batches.unwrap_or_default();
@@ -141,7 +143,7 @@ impl Track {
             flaws.push(Flaw::Contradiction(format!("{batches} batches were done after {done} had been")));
         }
         // Behind a gap nobody can say which batches are this one's.
-        let has_gap = flaws.iter().any(|flaw| matches!(flaw, Flaw::Gap(..)));
+        let has_gap = flaws.iter().any(|flaw| matches!(flaw, Flaw::Gap(..) | Flaw::Begins(_)));
         let below = done.or(self.is_whole.then_some(0)).filter(|_| !has_gap);
         // Clipped to ascend, so that every offset and every batch belongs to one span at the most.
         let from = manifest.from.max(next.unwrap_or(0));
