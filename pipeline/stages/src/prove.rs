@@ -86,10 +86,9 @@ pub enum ConfigError {
     Keys(#[from] TrustError),
 }
 
-/// Batches that are read back ahead of the one that is verified: for each of many logs one, for one at most 8, so that
-/// they take some 16 MiB, or 512 KiB a log.
+/// Batches of a log that are read back ahead of the one that is told of: at most 8 × 512 KiB.
 const AHEAD: usize = 8;
-/// How many of them all logs share.
+/// The same of all logs together, but at least one of each.
 const AHEAD_OF_ALL: usize = 32;
 
 /// Anchors of one log that wait for their batches, some 16 MiB. Checkpoints follow their batches, so that more wait only

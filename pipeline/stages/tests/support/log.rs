@@ -15,6 +15,8 @@ pub struct SimLog {
     pub committed: BTreeMap<(&'static str, Partition), u64>,
     /// The first offsets that are kept, where that is not the first of all. For readers only.
     pub starts: BTreeMap<Partition, u64>,
+    /// Bytes of values in the largest transaction.
+    pub largest: usize,
 }
 
 impl SimLog {
@@ -45,6 +47,8 @@ impl SimLog {
     }
 
     pub fn commit(&mut self, group: &'static str, parts: &[(Partition, Part)], now: Micros, dice: &mut Dice) {
+        let outputs = parts.iter().flat_map(|(_, part)| &part.outputs);
+        self.largest = self.largest.max(outputs.map(|output| output.value.len()).sum());
         for (_, part) in parts {
             part.outputs.iter().for_each(|output| self.append(output, now, dice));
         }
