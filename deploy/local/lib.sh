@@ -126,13 +126,15 @@ pid_of() {
 launch() {
     local name="$1"
     shift
-    rm -rf "${dir:?}/$name/tmp"
+    rm -rf "${dir:?}/$name/tmp" "$dir/$name/pid"
     mkdir -p "$dir/$name/tmp"
     (
         cd "$dir/$name" || exit
         identity "$BASHPID" >pid
         exec setsid nohup "$@" >>log 2>&1 </dev/null 9<&-
     ) &
+    # Before its id is there it looks as if it had ended.
+    while [ ! -s "$dir/$name/pid" ] && kill -0 "$!" 2>/dev/null; do sleep 0.02; done
 }
 
 # free NAME=PORT…: refuses ports that are no port, or taken.
@@ -175,7 +177,7 @@ start() {
 await() {
     until "$1_is_ready"; do
         if ! is_running "$1"; then
-            tail -n 15 "$dir/$1/log" >&2
+            tail -n 15 "$dir/$1/log" >&2 || true
             fail "$1 has ended at its start; its log is $dir/$1/log"
         fi
         [ $((SECONDS - $2)) -lt 180 ] || fail "$1 runs and does not answer after 180 s; its log is $dir/$1/log"
