@@ -1,0 +1,61 @@
+"""What was sent, and what has to become of it: a line of JSON for each record, for `check.py`.
+
+An event that is new has `event` (tenant, source, id), `payload` and `signed`. What has to end as a dead letter has `reason`,
+and what was sent, and `place` (topic, partition, offset) if its producer knows it. A changed copy has `conflict` (tenant,
+source, id) and `payload`. Nothing comes of a `copy`.
+"""
+
+import base64
+import json
+from datetime import datetime, timezone
+
+
+def text(data):
+    """Bytes for JSON; none is none."""
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def data(value):
+    """The bytes again."""
+    return None if value is None else base64.b64decode(value)
+
+
+def now():
+    """The time, to the millisecond, which every format can carry."""
+    time = datetime.now(timezone.utc)
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)
+
+
+def rfc3339(time):
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Ledger:
+    """Writes the lines of one program."""
+
+    def __init__(self, path):
+        self.file = open(path, "w", encoding="utf-8")
+
+    def event(self, source, id, payload, signed=False, tenant="plant"):
+        self.line(event=[tenant, source, id], payload=text(payload), signed=signed)
+
+    def copy(self):
+        self.line(copy=True)
+
+    def letter(self, reason, topic, value, key=None, headers=(), place=None):
+        headers = [[name, text(content)] for name, content in headers]
+        fields = {"place": place} if place else {}
+        self.line(reason=reason, topic=topic, value=text(value), key=text(key), headers=headers, **fields)
+
+    def line(self, **fields):
+        self.file.write(json.dumps(fields) + "\n")
+
+    def close(self):
+        self.file.close()
+
+
+def read(paths):
+    """The lines of all programs."""
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            yield from map(json.loads, file)
