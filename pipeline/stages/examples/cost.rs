@@ -13,12 +13,14 @@ use killick_proof::encoding::base64url;
 use killick_proof::note::SignerKey;
 use killick_proof::signature::SecretKey;
 use killick_proof::statement::Event;
+use killick_stages::avro::Writer;
 use killick_stages::deployment::{self, Deployment};
 use killick_stages::devices::Device;
 use killick_stages::ingest::{self, Ingest, Secret, Tenant};
+use killick_stages::mapping::{Mapping, Place, TimeFormat};
 use killick_stages::record::{Partition, Record};
 use killick_stages::route::{ACCEPTED, UNIQUE};
-use killick_stages::source::{Source, Unsigned};
+use killick_stages::source::{Decoder, Source, Unsigned};
 use killick_stages::stage::{Part, Stage};
 use killick_stages::{batch, dedup, envelope};
 
@@ -49,6 +51,89 @@ fn main() {
         let count =
             batches.outputs.iter().filter(|output| output.partition.topic.as_str() == "batches").count();
         println!("{:>24} {count:>10} batches", "");
+    }
+    mapped(&deployment, events);
+}
+
+/// A record type of 12 fields, four of which make an event.
+const READING: &str = r#"{"type": "record", "name": "Reading", "fields": [
+    {"name": "machine", "type": {"type": "record", "name": "Machine", "fields": [
+        {"name": "site", "type": "string"}, {"name": "line", "type": ["null", "int"]}, {"name": "name", "type": "string"}]}},
+    {"name": "number", "type": "long"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["HEAT", "FORCE"]}},
+    {"name": "ok", "type": "boolean"}, {"name": "value", "type": "double"},
+    {"name": "samples", "type": {"type": "array", "items": "float"}}, {"name": "raw", "type": "bytes"},
+    {"name": "tags", "type": {"type": "map", "values": "string"}}]}"#;
+
+/// Readings in Avro of that type, and the same in JSON, mapped into events.
+fn mapped(deployment: &Deployment, events: usize) {
+    let at = |pointer: &str| Some(Place::Pointer(pointer.to_owned()));
+    let mapping = Mapping {
+        source: at("/machine/name"),
+        id: at("/number"),
+        time: at("/at"),
+        r#type: at("/kind"),
+        time_format: TimeFormat::Us,
+        ..Mapping::default()
+    };
+    let source = Source {
+        schema: Some(READING.into()),
+        mapping: Some(mapping),
+        tenant: Some("acme".to_owned()),
+        unsigned: Unsigned::Accept,
+        ..Source::new("avro")
+    };
+    let json = Source { topic: "json".to_owned(), decoder: Decoder::Raw, schema: None, ..source.clone() };
+    let tenant = Tenant { secret: Secret::new("a secret of some length") };
+    let tenants = [("acme".to_owned(), tenant)].into();
+    let config = ingest::Config { sources: vec![source, json], tenants, ..ingest::Config::default() };
+    for (name, topic, value) in [
+        ("ingest, Avro, mapped", "avro", avro_reading as fn(usize) -> Bytes),
+        ("ingest, JSON, mapped", "json", json_reading),
+    ] {
+        let record = |number: usize| Record { value: value(number), ..at_offset(topic, number) };
+        let inputs: Vec<Record> = (0..events).map(record).collect();
+        let mut ingest = Ingest::new(deployment, &config).unwrap();
+        measure(name, &mut ingest, &inputs, events);
+    }
+}
+
+fn avro_reading(number: usize) -> Bytes {
+    let mut out = Writer::with_capacity(200);
+    out.string("Bremen");
+    out.optional(Some(7), Writer::long);
+    out.string("press-1");
+    out.long(number as i64);
+    out.long(NOW);
+    out.long(1);
+    out.fixed(&[1]);
+    out.fixed(&21.5_f64.to_le_bytes());
+    out.array([1.5_f32; 10].iter(), |out, sample| out.fixed(&sample.to_le_bytes()));
+    out.bytes(&[number as u8; 80]);
+    out.array([("shift", "late"), ("crew", "b")].iter(), |out, (key, value)| {
+        out.string(key);
+        out.string(value);
+    });
+    out.into_bytes()
+}
+
+fn json_reading(number: usize) -> Bytes {
+    let samples = vec!["1.5"; 10].join(",");
+    let raw = hex::encode([number as u8; 80]);
+    format!(
+        r#"{{"machine":{{"site":"Bremen","line":7,"name":"press-1"}},"number":{number},"at":{NOW},"kind":"FORCE","ok":true,"value":21.5,"samples":[{samples}],"raw":"{raw}","tags":{{"shift":"late","crew":"b"}}}}"#
+    )
+    .into()
+}
+
+fn at_offset(topic: &str, offset: usize) -> Record {
+    Record {
+        partition: Partition::new(topic, 0),
+        offset: offset as u64,
+        append_time: NOW,
+        key: Bytes::new(),
+        value: Bytes::new(),
+        headers: Vec::new(),
     }
 }
 
@@ -108,12 +193,5 @@ fn event(key: &SecretKey, id: usize, is_signed: bool) -> Record {
     let public = key.public();
     let signed = is_signed.then_some((public.as_bytes(), &signature));
     let envelope = envelope::Event { tenant, source, id: &id, time: NOW, kind, payload: &payload, signed };
-    Record {
-        partition: Partition::new("events", 0),
-        offset: id.parse().unwrap(),
-        append_time: NOW,
-        key: Bytes::new(),
-        value: envelope.encode(),
-        headers: Vec::new(),
-    }
+    Record { value: envelope.encode(), ..at_offset("events", id.parse().unwrap()) }
 }
