@@ -118,7 +118,7 @@ fn avro_reading(number: usize) -> Bytes {
 }
 
 fn json_reading(number: usize) -> Bytes {
-    let samples = vec!["1.5"; 10].join(",");
+    let samples = ["1.5"; 10].join(",");
     let raw = hex::encode([number as u8; 80]);
     format!(
         r#"{{"machine":{{"site":"Bremen","line":7,"name":"press-1"}},"number":{number},"at":{NOW},"kind":"FORCE","ok":true,"value":21.5,"samples":[{samples}],"raw":"{raw}","tags":{{"shift":"late","crew":"b"}}}}"#
