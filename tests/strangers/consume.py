@@ -1,10 +1,10 @@
 """Subscribes to proofs, receipts and dead letters as other people's programs do: confluent-kafka, fastavro, the CloudEvents SDK.
 
-    consume.py EVENTS LETTERS FOLDER BROKERS RUN
+    consume.py EVENTS LETTERS FOLDER BROKERS RUN [REGISTRY]
 
 Ends when all events and letters have come, and nothing comes behind them. Writes each message of `proofs` to
 FOLDER/proofs/N.avro, the receipt out of each message of `receipts` to FOLDER/published/N.json, and dead letters to
-FOLDER/letters.ndjson.
+FOLDER/letters.ndjson. With a registry its own client has to read the same.
 """
 
 import io
@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import fastavro
 from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 from confluent_kafka import Consumer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from ledger import text
 
@@ -32,13 +33,22 @@ def schema(name):
     return fastavro.parse_schema(json.loads((SCHEMAS / name).read_text()))
 
 
+def deserializer(url):
+    """Reads by the schema that the registry has for the value's id."""
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+    from confluent_kafka.schema_registry.avro import AvroDeserializer
+
+    return AvroDeserializer(SchemaRegistryClient({"url": url}))
+
+
 class Subscriber:
-    def __init__(self, folder):
+    def __init__(self, folder, registry=None):
         self.folder, self.ids, self.number = folder, set(), 0
         self.seen = {"proofs": 0, "receipts": 0, "rejected": 0}
         self.schemas = {"proofs": schema("proof-ready.avsc"), "receipts": schema("receipt.avsc")}
         for name in "proofs", "published":
             (folder / name).mkdir(parents=True, exist_ok=True)
+        self.deserialize = registry and deserializer(registry)
         self.letters = open(folder / "letters.ndjson", "w", encoding="utf-8")
 
     def take(self, message):
@@ -54,6 +64,9 @@ class Subscriber:
         assert value[0] == 0 and len(value) > 5
         datum = fastavro.schemaless_reader(stream := io.BytesIO(value[5:]), self.schemas[name])
         assert not stream.read(), "bytes follow the datum"
+        if self.deserialize:
+            context = SerializationContext(message.topic(), MessageField.VALUE)
+            assert self.deserialize(value, context) == datum
         assert event.get_datacontenttype() == "application/avro"
         assert event.get_time() == datum["block"]["time"], (event.get_time(), datum["block"])
         assert TRACE.fullmatch(headers["traceparent"].decode())
@@ -89,8 +102,8 @@ class Subscriber:
 
 
 def main():
-    events, letters, folder, brokers, run = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:]
-    subscriber = Subscriber(folder)
+    events, letters, folder, brokers, run = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:6]
+    subscriber = Subscriber(folder, *sys.argv[6:])
     consumer = Consumer({
         "bootstrap.servers": brokers, "group.id": f"{run}.confluent", "isolation.level": "read_committed",
         "auto.offset.reset": "earliest", "enable.auto.commit": False,

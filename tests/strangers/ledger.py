@@ -1,4 +1,4 @@
-"""What was sent, and what has to become of it: a line of JSON for each record, for `check.py`.
+"""What was sent, and what has to become of it: a line of JSON for each record, for `check.py`; and how it is sent.
 
 An event that is new has `event` (tenant, source, id), `payload` and `signed`. What has to end as a dead letter has `reason`,
 and what was sent, and `place` (topic, partition, offset) if its producer knows it. A changed copy has `conflict` (tenant,
@@ -7,6 +7,7 @@ source, id) and `payload`. Nothing comes of a `copy`.
 
 import base64
 import json
+import sys
 from datetime import datetime, timezone
 
 
@@ -52,6 +53,36 @@ class Ledger:
 
     def close(self):
         self.file.close()
+
+
+class Topic:
+    """A topic that is written; an error of delivery ends the program."""
+
+    def __init__(self, producer, run, name, ledger):
+        self.producer, self.run, self.name, self.ledger = producer, run, name, ledger
+
+    def send(self, value, key=None, headers=(), then=lambda place: None):
+        def delivered(error, message):
+            if error is not None:
+                sys.exit(f"{self.name}: {error}")
+            then((self.name, message.partition(), message.offset()))
+
+        while True:
+            try:
+                self.producer.produce(f"{self.run}.{self.name}", value, key=key, headers=list(headers), on_delivery=delivered)
+                break
+            except BufferError:
+                self.producer.poll(0.1)
+        self.producer.poll(0)
+
+    def letter(self, reason, value, key=None, headers=()):
+        """Sends what has to end as a dead letter."""
+        key, headers = key.encode() if isinstance(key, str) else key, list(headers)
+        self.send(value, key, headers, lambda place: self.ledger.letter(reason, self.name, value, key, headers, place))
+
+    def copy(self, value, key=None, headers=()):
+        self.send(value, key, headers)
+        self.ledger.copy()
 
 
 def read(paths):

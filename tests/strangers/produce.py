@@ -21,7 +21,7 @@ from cloudevents.core.v1.event import CloudEvent
 from confluent_kafka import Producer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ledger import Ledger, now, rfc3339
+from ledger import Ledger, Topic, now, rfc3339
 
 HERE = Path(__file__).parent
 # The id of a schema in a registry that nobody here knows.
@@ -49,36 +49,6 @@ class Device:
         digest = hashlib.sha256(payload).digest()
         claims = cbor2.dumps([tenant, self.source, id, micros, kind, digest])
         return self.key.sign(b"killick/event/v1\n" + claims)
-
-
-class Topic:
-    """A topic that is written; an error of delivery ends the program."""
-
-    def __init__(self, producer, run, name, ledger):
-        self.producer, self.run, self.name, self.ledger = producer, run, name, ledger
-
-    def send(self, value, key=None, headers=(), then=lambda place: None):
-        def delivered(error, message):
-            if error is not None:
-                sys.exit(f"{self.name}: {error}")
-            then((self.name, message.partition(), message.offset()))
-
-        while True:
-            try:
-                self.producer.produce(f"{self.run}.{self.name}", value, key=key, headers=list(headers), on_delivery=delivered)
-                break
-            except BufferError:
-                self.producer.poll(0.1)
-        self.producer.poll(0)
-
-    def letter(self, reason, value, key=None, headers=()):
-        """Sends what has to end as a dead letter."""
-        key, headers = key.encode() if isinstance(key, str) else key, list(headers)
-        self.send(value, key, headers, lambda place: self.ledger.letter(reason, self.name, value, key, headers, place))
-
-    def copy(self, value, key=None, headers=()):
-        self.send(value, key, headers)
-        self.ledger.copy()
 
 
 def reading(machine, number, celsius):
