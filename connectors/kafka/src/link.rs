@@ -119,11 +119,16 @@ impl Link {
     pub fn open(settings: &Settings, name: &str) -> Result<Self, LinkError> {
         let mut config = client_config(settings, name)?;
         // A first answer comes soon or never.
-        config.set("socket.connection.setup.timeout.ms", "5000").set("reconnect.backoff.max.ms", "500");
+        config
+            .set("socket.connection.setup.timeout.ms", "5000")
+            .set("api.version.request.timeout.ms", "4000")
+            .set("reconnect.backoff.max.ms", "500");
         let opened = |cause| asked("a client".to_owned(), cause, Said::default());
         let admin = create(&config, Plain).map_err(opened)?;
         config.set("isolation.level", "read_uncommitted");
-        let consumer = config.create_with_context(Ear::default()).map_err(opened)?;
+        let consumer = config
+            .create_with_context(Ear { security: settings.security.clone(), heard: Mutex::default() })
+            .map_err(opened)?;
         let names = Names::new(&settings.prefix);
         let mut link = Self { settings: settings.clone(), names, consumer, admin, brokers: 0 };
         link.connect()?;
@@ -133,6 +138,7 @@ impl Link {
     fn connect(&mut self) -> Result<(), LinkError> {
         let begun = Instant::now();
         loop {
+            let asked = Instant::now();
             // The names of brokers come with any topic, also with one that is not there.
             match self.consumer.fetch_metadata(Some(&self.names.topic("connect")), LOOK) {
                 Ok(metadata) => {
@@ -141,14 +147,13 @@ impl Link {
                 }
                 Err(error) => {
                     let said = self.listen();
-                    let is_final = |(code, _): &(RDKafkaErrorCode, String)| {
-                        matches!(code, RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
-                    };
-                    let refused = said.0.values().filter(|said| is_final(said)).count();
+                    let refused = said.0.values().filter(|(code, _)| is_final(*code)).count();
                     let patience = if refused >= self.settings.brokers.len() { SETTLE } else { CONNECT };
                     if begun.elapsed() > patience {
                         return Err(LinkError::Unreachable(unreachable(&self.settings, said, &error)));
                     }
+                    // Where there is no connection the answer comes at once.
+                    std::thread::sleep(LOOK.saturating_sub(asked.elapsed()));
                 }
             }
         }
@@ -302,35 +307,68 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// A client that remembers what brokers last said.
-#[derive(Default)]
-struct Ear(Mutex<BTreeMap<String, (RDKafkaErrorCode, String)>>);
+/// Does the same with each, each in a thread of its own.
+pub fn side_by_side<T: Sync, U: Send>(all: &[T], act: impl Fn(&T) -> U + Sync) -> Vec<U> {
+    let act = &act;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = all.iter().map(|one| scope.spawn(move || act(one))).collect();
+        let ended = threads.into_iter().map(|thread| thread.join());
+        ended.map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// A client that remembers what was last said of each broker.
+struct Ear {
+    security: Security,
+    heard: Mutex<BTreeMap<String, (RDKafkaErrorCode, String)>>,
+}
 
 impl Ear {
     fn heard(&self) -> BTreeMap<String, (RDKafkaErrorCode, String)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps what says more than what was said before.
+    fn hear(&self, code: RDKafkaErrorCode, reason: &str) {
+        let Some((broker, said)) = reason.split_once(": ").filter(|(broker, _)| is_broker(broker)) else {
+            return;
+        };
+        let said = said.split(" (after ").next().unwrap_or(said);
+        let worth = |code, said: &str| (is_final(code), remedy(&self.security, code, said) != UNKNOWN);
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = heard.get(&address(broker)).map(|(code, said)| worth(*code, said));
+        if before.is_none_or(|before| worth(code, said) >= before) {
+            heard.insert(address(broker), (code, said.to_owned()));
+        }
     }
 }
 
 impl ClientContext for Ear {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What matters comes as an error too, and is told once: by whoever asked.
+        // A connection that is closed is no error to librdkafka.
+        if facility == "FAIL" {
+            let message = message.split_once("]: ").map_or(message, |(_, message)| message);
+            self.hear(RDKafkaErrorCode::BrokerTransportFailure, message);
+        }
+        // Told once, by whoever asked.
         client::log(RDKafkaLogLevel::Info, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let Some((broker, said)) = reason.split_once(": ").filter(|(broker, _)| is_broker(broker)) else {
-            return;
-        };
-        let Some(code) = error.rdkafka_error_code() else { return };
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.insert(address(broker), (code, said.split(" (after ").next().unwrap_or(said).to_owned()));
+        if let Some(code) = error.rdkafka_error_code() {
+            self.hear(code, reason);
+        }
     }
 
     fn stats_raw(&self, _: &[u8]) {}
 }
 
 impl ConsumerContext for Ear {}
+
+/// Whether trying again helps nobody.
+fn is_final(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
+}
 
 /// Whether a text is a broker as librdkafka writes it: `sasl_ssl://127.0.0.1:9092/bootstrap`.
 fn is_broker(text: &str) -> bool {
@@ -352,13 +390,18 @@ fn unreachable(settings: &Settings, said: Said, error: &KafkaError) -> Unreachab
         })
         .collect();
     if brokers.is_empty() {
-        let silent = "is a firewall in between, or does something else listen there?".to_owned();
         let said = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
-        brokers =
-            settings.brokers.iter().map(|broker| (broker.clone(), said.clone(), silent.clone())).collect();
+        brokers = settings
+            .brokers
+            .iter()
+            .map(|broker| (broker.clone(), said.clone(), UNKNOWN.to_owned()))
+            .collect();
     }
     Unreachable { brokers }
 }
+
+/// What to check where nothing better is known.
+const UNKNOWN: &str = "is a firewall in between, or does something else listen there?";
 
 /// What to check when a broker is lost with these words.
 fn remedy(security: &Security, code: RDKafkaErrorCode, said: &str) -> &'static str {
@@ -372,7 +415,10 @@ fn remedy(security: &Security, code: RDKafkaErrorCode, said: &str) -> &'static s
         RDKafkaErrorCode::Authentication => {
             "are [kafka.security] username and password_file right, and does the user exist for this mechanism?"
         }
-        _ if has("certificate required") || has("bad certificate") || has("bad_certificate") => {
+        _ if ["certificate required", "bad certificate", "certificate unknown", "unknown ca"]
+            .iter()
+            .any(|part| has(part)) =>
+        {
             "the broker wants a certificate of ours that it trusts: [kafka.security] certificate_file and key_file"
         }
         _ if has("certificate verify failed") => {
@@ -389,7 +435,7 @@ fn remedy(security: &Security, code: RDKafkaErrorCode, said: &str) -> &'static s
         _ if has("connection refused") => {
             "nothing listens there: is the address in [kafka] brokers right, and does the broker run?"
         }
-        _ if has("disconnected") && !security.tls => {
+        _ if has("require sasl") || has("disconnected") && !security.tls && security.mechanism.is_none() => {
             "does this listener expect TLS or SASL? then set [kafka.security] tls and mechanism"
         }
         _ if has("disconnected") && security.mechanism.is_none() => {
@@ -397,6 +443,6 @@ fn remedy(security: &Security, code: RDKafkaErrorCode, said: &str) -> &'static s
              certificate_file"
         }
         _ if has("disconnected") => "does this listener expect SASL with TLS? see [kafka.security]",
-        _ => "is a firewall in between, or does something else listen there?",
+        _ => UNKNOWN,
     }
 }

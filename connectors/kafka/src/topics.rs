@@ -20,6 +20,7 @@ pub use describe::{Description, Shape, describe};
 pub use finding::{Finding, Findings, Weight};
 pub use plan::{Allows, Owner, Partitions, Rule, Topic, Wanted, plan};
 
+pub(crate) use check::{Look, look};
 pub(crate) use judge::tool;
 
 use crate::link::LinkError;
@@ -41,6 +42,9 @@ pub enum TopicsError {
         /// What to do.
         remedy: String,
     },
+    /// The stages cannot run like this.
+    #[error("{0}")]
+    Unfit(Findings),
 }
 
 impl From<SettingsError> for TopicsError {

@@ -5,8 +5,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use killick_kafka::topics::{self, Applied, Finding, Wanted, Weight};
-use killick_kafka::{Join, KafkaLog, KafkaProducer, KafkaReader, Names, Settings, Sharing, Start};
+use killick_kafka::topics::{self, Applied, Finding, TopicsError, Wanted, Weight};
+use killick_kafka::{
+    Join, KafkaLog, KafkaProducer, KafkaReader, Names, Settings, Sharing, Start, Starting, preflight,
+};
 use killick_stages::deployment::{self, Deployment};
 use killick_stages::ports::{Log, Polled, Producer, Reader};
 use killick_stages::record::{Output, Partition};
@@ -361,6 +363,41 @@ fn records_that_went_before_they_were_read_are_found() {
     let finding = site.only_finding();
     says(&finding, &["batch", "offset 0 of", "1 to 2", "--to-earliest"]);
     assert_eq!(site.apply().left, [finding]);
+}
+
+#[test]
+fn stages_start_where_all_is_right_and_are_told_what_is_wrong_elsewhere() {
+    let site = Site::applied();
+    let all: Vec<_> = ROUTE.iter().map(|hop| Starting { stage: hop.stage, slot: "0" }).collect();
+    let begun = Instant::now();
+    assert_eq!(preflight(&site.settings, &site.wanted(), &all).unwrap(), []);
+    println!("preflight of five stages: {:?}", begun.elapsed());
+    let mut reader = site.reader();
+    for topic in inner_topics() {
+        for partition in reader.partitions(topic).unwrap() {
+            assert_eq!(reader.range(&partition).unwrap(), (0, 0), "{partition} was written to");
+        }
+    }
+    // What is not well, but can be run, is told and refuses nothing.
+    let segments = site.name(route::BATCH_LOG);
+    damage::configure(&segments, "segment.bytes", "1073741824");
+    let advice = preflight(&site.settings, &site.wanted(), &all).unwrap();
+    assert_eq!(advice.len(), 1, "{advice:?}");
+    says(&advice[0], &["segment.bytes is 1073741824", "read back at every start"]);
+    damage::configure(&site.name(route::ACCEPTED), "retention.ms", "3600000");
+    damage::delete_topic(&site.name(route::CHECKPOINTS));
+    let refusal = |stage| match preflight(&site.settings, &site.wanted(), &[Starting { stage, slot: "0" }]) {
+        Ok(_) => String::new(),
+        Err(error @ TopicsError::Unfit(_)) => error.to_string(),
+        Err(other) => panic!("{other}"),
+    };
+    let dedup = refusal("dedup");
+    assert!(dedup.contains("retention.ms is 3600000") && dedup.contains("killick topics apply"), "{dedup}");
+    assert!(!dedup.contains("checkpoints"), "{dedup}");
+    let anchor = refusal("anchor");
+    assert!(anchor.contains("checkpoints: there is no such topic"), "{anchor}");
+    // Others have nothing to do with either.
+    assert_eq!(refusal("prove"), "");
 }
 
 #[test]

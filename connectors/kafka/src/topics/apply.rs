@@ -14,11 +14,12 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::util::Timeout;
 
 use super::TopicsError;
-use super::check::{Look, all_stages, link_name, look, sorted};
+use super::check::{Look, all_stages, all_that_is_wrong, link_name, look};
 use super::finding::{Finding, Fix};
-use super::groups::{Group, Standing, Standings};
+use super::groups::{Group, Standing, Standings, Unknown};
 use super::judge::tool;
-use super::plan::{Topic, Wanted};
+use super::plan::{Owner, Topic, Wanted};
+use crate::access;
 use crate::client::client_config;
 use crate::link::{Found, Link, LinkError, options, wait};
 use crate::settings::Settings;
@@ -51,6 +52,13 @@ pub fn apply(settings: &Settings, wanted: &Wanted<'_>) -> Result<Applied, Topics
     let stages = all_stages();
     let mut done = Vec::new();
     let mut seen = look(&link, wanted, &stages)?;
+    let is_forbidden = |topic: &&Topic| {
+        topic.owner == Owner::Deployment && matches!(seen.found.get(&topic.name), Some(Found::Forbidden))
+    };
+    if let Some(topic) = seen.topics.iter().find(is_forbidden) {
+        let what = format!("topic {}", topic.name);
+        return Err(refused(&link, what, RDKafkaErrorCode::TopicAuthorizationFailed));
+    }
     let changed = change_topics(&link, &seen, &mut done)?;
     if changed {
         seen = settled(&link, wanted, &stages)?;
@@ -67,7 +75,7 @@ pub fn apply(settings: &Settings, wanted: &Wanted<'_>) -> Result<Applied, Topics
         }
         seen = look(&link, wanted, &stages)?;
     }
-    Ok(Applied { done, left: sorted(seen.findings) })
+    Ok(Applied { done, left: all_that_is_wrong(settings, seen) })
 }
 
 /// Looks until nothing is left to make, or for as long as that may take to be seen.
@@ -166,14 +174,38 @@ fn configure(
     Ok(Some(format!("set {} of topic {}", set.join(", "), topic.name)))
 }
 
+/// Whether that is the lack of a right.
+fn is_denied(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+    )
+}
+
+/// What whoever applies needs.
+fn rights(link: &Link) -> String {
+    let Settings { prefix, .. } = &link.settings;
+    let pattern = match prefix.as_str() {
+        "" => "--topic '*' --group '*' --transactional-id '*'".to_owned(),
+        _ => format!(
+            "--resource-pattern-type prefixed --topic {prefix} --group {prefix} --transactional-id {prefix}"
+        ),
+    };
+    format!(
+        "whoever applies needs all rights on what is the deployment's, and Read and DescribeConfigs on its sources: {} --add \
+         --allow-principal '{}' --operation All {pattern}",
+        tool(&link.settings, "kafka-acls"),
+        access::principal(&link.settings),
+    )
+}
+
 fn refused(link: &Link, what: String, code: RDKafkaErrorCode) -> TopicsError {
     let remedy = match code {
-        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => format!(
-            "whoever applies needs Create, Alter and AlterConfigs: {} --add --allow-principal User:NAME --operation Create \
-             --operation Alter --operation AlterConfigs --resource-pattern-type prefixed --topic {}",
-            tool(&link.settings, "kafka-acls"),
-            link.settings.prefix
-        ),
+        code if is_denied(code) => rights(link),
         RDKafkaErrorCode::InvalidReplicationFactor => {
             format!("the cluster has {} brokers: see [kafka] replication", link.brokers)
         }
@@ -193,13 +225,22 @@ fn begin(link: &Link, seen: &Look, done: &mut Vec<String>) -> Result<(), TopicsE
     let name = link.names.worker("topics", "apply");
     let mut config: ClientConfig = client_config(&link.settings, &name)?;
     config.set("transactional.id", &name).set("transaction.timeout.ms", "15000");
-    let failed = |error| link.failed("the first offsets of the groups", error);
-    let producer: BaseProducer<DefaultProducerContext> = config.create().map_err(failed)?;
-    producer.init_transactions(Duration::from_secs(20)).map_err(failed)?;
-    for (group, _) in &seen.groups {
-        let standings = group.standings(link, &seen.topics)?;
-        let Some((list, count)) = beginnings(&standings).map_err(failed)? else { continue };
-        commit(&producer, group, &list).map_err(failed)?;
+    let what = "the first offsets of the groups";
+    let denied = |code| refused(link, what.to_owned(), code);
+    let failed = |error: KafkaError| match error.rdkafka_error_code() {
+        Some(code) if is_denied(code) => denied(code),
+        _ => link.failed(what, error).into(),
+    };
+    let producer: BaseProducer<DefaultProducerContext> = config.create().map_err(&failed)?;
+    producer.init_transactions(Duration::from_secs(20)).map_err(&failed)?;
+    for group in &seen.groups {
+        let standings = match group.standings(link, &seen.topics) {
+            Ok(standings) => standings,
+            Err(Unknown::Denied) => return Err(denied(RDKafkaErrorCode::GroupAuthorizationFailed)),
+            Err(Unknown::Failed(error)) => return Err(error),
+        };
+        let Some((list, count)) = beginnings(&standings).map_err(&failed)? else { continue };
+        commit(&producer, group, &list).map_err(&failed)?;
         done.push(format!("group {} begins in {count} partitions", group.name));
     }
     Ok(())

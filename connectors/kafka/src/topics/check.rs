@@ -6,18 +6,21 @@ use killick_stages::route::ROUTE;
 
 use super::TopicsError;
 use super::finding::{Finding, Fix, Weight};
-use super::groups::{self, Group, Standing, Standings};
+use super::groups::{self, Group, Standing, Standings, Unknown};
 use super::judge;
 use super::plan::{Topic, Wanted, plan};
-use crate::link::{Found, Link};
+use crate::access::{self, Acl};
+use crate::link::{Found, Link, side_by_side};
 use crate::settings::Settings;
 
 /// What was looked at, and what is wrong with it.
 pub struct Look {
     pub topics: Vec<Topic>,
     pub found: BTreeMap<String, Found>,
-    pub groups: Vec<(Group, Option<Standings>)>,
+    pub groups: Vec<Group>,
     pub findings: Vec<Finding>,
+    /// Rights that were missing in looking.
+    pub rights: Vec<Acl>,
 }
 
 /// Every stage.
@@ -31,27 +34,25 @@ pub fn look(link: &Link, wanted: &Wanted<'_>, stages: &[&str]) -> Result<Look, T
     let mut topics = plan(settings, wanted);
     topics.retain(|topic| topic.readers.iter().chain(&topic.writers).any(|stage| stages.contains(stage)));
     let found = link.topics(topics.iter().map(|topic| topic.name.as_str()))?;
-    let mut findings = judge::collisions(&topics);
+    let (mut findings, mut rights) = (judge::collisions(&topics), Vec::new());
     findings.extend(too_few_brokers(link));
     for topic in &topics {
         let found = found.get(&topic.name).unwrap_or(&Found::Missing);
-        findings.extend(judge::judge(settings, topic, found));
+        findings.extend(judge::judge(settings, topic, found, &mut rights));
     }
-    let mut stood = Vec::new();
-    for group in groups::groups(link, &topics, &found, stages)? {
-        match group.standings(link, &topics) {
+    let groups = groups::groups(link, &topics, &found, stages)?;
+    let standings = side_by_side(&groups, |group| group.standings(link, &topics));
+    for (group, standings) in groups.iter().zip(standings) {
+        match standings {
             Ok(standings) => {
-                findings.extend(groups::judge(link, &group, &standings));
-                keep_from_making_state(link, &group, &standings, &mut findings);
-                stood.push((group, Some(standings)));
+                findings.extend(groups::judge(link, group, &standings));
+                keep_from_making_state(link, group, &standings, &mut findings);
             }
-            Err(error) => {
-                findings.push(groups::refused(link, &group, &error).ok_or(error)?);
-                stood.push((group, None));
-            }
+            Err(Unknown::Denied) => rights.push(Acl::group("Read", &group.name)),
+            Err(Unknown::Failed(error)) => return Err(error),
         }
     }
-    Ok(Look { topics, found, groups: stood, findings })
+    Ok(Look { topics, found, groups, findings, rights })
 }
 
 fn too_few_brokers(link: &Link) -> Option<Finding> {
@@ -96,7 +97,7 @@ fn keep_from_making_state(link: &Link, group: &Group, standings: &Standings, fin
 /// [`TopicsError`] if the brokers cannot be asked.
 pub fn check(settings: &Settings, wanted: &Wanted<'_>) -> Result<Vec<Finding>, TopicsError> {
     let link = Link::open(settings, &link_name(settings))?;
-    Ok(sorted(look(&link, wanted, &all_stages())?.findings))
+    Ok(all_that_is_wrong(settings, look(&link, wanted, &all_stages())?))
 }
 
 /// What the brokers' logs call us.
@@ -104,7 +105,10 @@ pub fn link_name(settings: &Settings) -> String {
     format!("{}topics", settings.prefix)
 }
 
-pub fn sorted(mut findings: Vec<Finding>) -> Vec<Finding> {
+/// What was found with the rights that are missing, what breaks promises first.
+pub fn all_that_is_wrong(settings: &Settings, look: Look) -> Vec<Finding> {
+    let mut findings = look.findings;
+    findings.extend(access::missing(settings, look.rights));
     findings.sort_by_key(|finding| !finding.is_breaking());
     findings
 }

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use killick_stages::route::{self, Hop, ROUTE};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::TopicsError;
 use super::finding::{Finding, Fix, Weight};
 use super::judge::tool;
 use super::plan::{Owner, Topic};
-use crate::access::Acl;
 use crate::client::{ASK, Plain, consumer_config};
-use crate::link::{Found, Link, LinkError};
+use crate::link::{Found, Link};
 
 /// A stage's group and what it reads.
 pub struct Group {
@@ -83,7 +83,7 @@ impl Group {
     }
 
     /// The group's offsets; none where it has none.
-    fn committed(&self, link: &Link) -> Result<BTreeMap<String, Vec<Option<u64>>>, TopicsError> {
+    fn committed(&self, link: &Link) -> Result<BTreeMap<String, Vec<Option<u64>>>, Unknown> {
         let mut list = TopicPartitionList::new();
         for (topic, count, _) in &self.inputs {
             for number in 0..i32::try_from(*count).unwrap_or(i32::MAX) {
@@ -94,7 +94,13 @@ impl Group {
             return Ok(BTreeMap::new());
         }
         let what = format!("the offsets of group {}", self.name);
-        let answer = self.consumer.committed_offsets(list, ASK).map_err(|error| link.failed(&what, error))?;
+        let answer = self.consumer.committed_offsets(list, ASK).map_err(|error| {
+            // A coordinator that may not be known is not found; why is told aside.
+            if is_denied(&error) || self.hears_denial() {
+                return Unknown::Denied;
+            }
+            link.failed(&what, error).into()
+        })?;
         let mut committed: BTreeMap<String, Vec<Option<u64>>> = BTreeMap::new();
         for entry in answer.elements() {
             entry.error().map_err(|error| link.failed(&what, error))?;
@@ -107,8 +113,18 @@ impl Group {
         Ok(committed)
     }
 
+    /// Whether the brokers have said that we may not use the group.
+    fn hears_denial(&self) -> bool {
+        while let Some(event) = self.consumer.poll(Duration::ZERO) {
+            if event.is_err_and(|error| is_denied(&error)) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Where the group stands.
-    pub fn standings(&self, link: &Link, topics: &[Topic]) -> Result<Standings, TopicsError> {
+    pub fn standings(&self, link: &Link, topics: &[Topic]) -> Result<Standings, Unknown> {
         let committed = self.committed(link)?;
         let state = match &self.state {
             Some((name, count)) => link.ranges(name, *count)?,
@@ -210,11 +226,22 @@ pub fn judge(link: &Link, group: &Group, standings: &Standings) -> Vec<Finding> 
     findings
 }
 
-/// What is wrong where the group's offsets cannot be asked for.
-pub fn refused(link: &Link, group: &Group, error: &TopicsError) -> Option<Finding> {
-    let TopicsError::Link(LinkError::Asked(asked)) = error else { return None };
-    let is_refused = asked.cause.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
-    is_refused.then(|| Acl::group("Read", &group.name).missing(&link.settings))
+/// Why it is not known where a group stands.
+pub enum Unknown {
+    /// We may not use the group.
+    Denied,
+    /// Anything else.
+    Failed(TopicsError),
+}
+
+impl<E: Into<TopicsError>> From<E> for Unknown {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn is_denied(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
 
 /// Numbers of partitions as people read them: `0-3, 7`.

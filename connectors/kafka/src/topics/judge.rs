@@ -8,11 +8,15 @@ use crate::access::Acl;
 use crate::link::{Configs, Found};
 use crate::settings::Settings;
 
-/// What is wrong with a topic.
-pub fn judge(settings: &Settings, topic: &Topic, found: &Found) -> Vec<Finding> {
+/// What is wrong with a topic; `rights` gets those that were missing in looking.
+pub fn judge(settings: &Settings, topic: &Topic, found: &Found, rights: &mut Vec<Acl>) -> Vec<Finding> {
     match found {
         Found::Missing => vec![missing(settings, topic)],
-        Found::Forbidden => vec![Acl::topic("Describe", &topic.name).missing(settings)],
+        Found::Forbidden => {
+            rights
+                .extend(["Describe", "DescribeConfigs"].map(|operation| Acl::topic(operation, &topic.name)));
+            Vec::new()
+        }
         Found::There { partitions, replication, configs } => {
             let mut findings = Vec::new();
             findings.extend(counted(topic, *partitions));
@@ -24,7 +28,7 @@ pub fn judge(settings: &Settings, topic: &Topic, found: &Found) -> Vec<Finding> 
                     }
                     findings.extend(writable(settings, topic, *replication, configs));
                 }
-                None => findings.push(Acl::topic("DescribeConfigs", &topic.name).missing(settings)),
+                None => rights.push(Acl::topic("DescribeConfigs", &topic.name)),
             }
             findings
         }

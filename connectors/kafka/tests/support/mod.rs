@@ -1,6 +1,7 @@
 //! Brokers for tests: those that `KAFKA_BROKERS` names, else the local ones of `deploy/local`, started if need be.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![allow(dead_code, reason = "not every test that has this module needs all of it")]
 
 use std::path::Path;
 use std::process::Command;
@@ -36,8 +37,12 @@ fn start() -> String {
 
 /// Settings that find out quickly what a production site may take its time with.
 pub fn settings() -> Settings {
+    Settings { brokers: brokers().split(',').map(str::to_owned).collect(), ..quick() }
+}
+
+/// The same without brokers.
+pub fn quick() -> Settings {
     Settings {
-        brokers: brokers().split(',').map(str::to_owned).collect(),
         replication: 1,
         min_in_sync: 1,
         session_timeout: Span::secs(6),
@@ -68,7 +73,6 @@ pub fn make_topic(name: &str, partitions: i32, settings: &[(&str, &str)]) {
 }
 
 /// Removes the records of a partition before an offset, as retention does.
-#[allow(dead_code, reason = "not every test that has this module needs it")]
 pub fn delete_records(topic: &str, partition: i32, before: i64) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
