@@ -56,13 +56,13 @@ impl From<Error> for CatalogError {
 /// What to do about a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
-    /// The cluster is busy or slow, or nobody knows: soon, again.
+    /// The cluster is busy, or nobody knows: soon, again.
     Again,
     /// No connection is left: a new session.
     Reconnect,
     /// The tables are others than they were: a new session, which looks at them.
     LookAgain,
-    /// None here.
+    /// None here: nothing helps, or too much time is over already.
     None,
 }
 
@@ -71,7 +71,6 @@ pub fn remedy(error: &ExecutionError) -> Remedy {
     match error {
         ExecutionError::ConnectionPoolError(_) | ExecutionError::EmptyPlan => Remedy::Reconnect,
         ExecutionError::LastAttemptError(RequestAttemptError::BrokenConnectionError(_)) => Remedy::Reconnect,
-        ExecutionError::RequestTimeout(_) => Remedy::Again,
         ExecutionError::LastAttemptError(RequestAttemptError::UnableToAllocStreamId) => Remedy::Again,
         ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => match error {
             DbError::Unavailable { .. }

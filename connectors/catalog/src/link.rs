@@ -39,6 +39,8 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
 /// So long a failure to get a session is told to all who ask, instead of each of them trying one after the other.
 const FAILED: Duration = Duration::from_millis(500);
+/// How often a connection that says nothing is asked whether it lives.
+const ALIVE: Duration = Duration::from_secs(5);
 /// Bytes in the longest password.
 const LONGEST: u64 = 4_096;
 
@@ -129,7 +131,10 @@ impl Link {
             .default_execution_profile_handle(profile.into_handle())
             .connection_timeout(timeout)
             .hostname_resolution_timeout(Some(timeout))
+            .metadata_request_serverside_timeout(settings.read_timeout.duration())
             .metadata_request_clientside_timeout(settings.read_timeout.duration())
+            .keepalive_interval(ALIVE)
+            .keepalive_timeout(timeout)
             .schema_agreement_interval(Duration::from_millis(20))
             .schema_agreement_timeout(Duration::from_secs(30))
             .keyspaces_to_fetch([settings.keyspace.as_str()])
@@ -193,12 +198,21 @@ impl Link {
     }
 
     async fn open_anew(&self) -> Result<Open, Error> {
+        let settings = &self.settings;
         let session = self.session().await?;
-        let differences = migrate::differences(&session, &self.settings).await?;
-        if !differences.is_empty() {
-            return Err(Error::Schema(differences));
-        }
-        let statements = Statements::prepare(&session, &self.settings).await?;
+        let prepare = async {
+            let differences = migrate::differences(&session, settings).await?;
+            if differences.is_empty() {
+                Statements::prepare(&session, settings).await
+            } else {
+                Err(Error::Schema(differences))
+            }
+        };
+        let all = settings.read_timeout.duration() + settings.write_timeout.duration();
+        let statements = tokio::time::timeout(all, prepare).await.map_err(|_| Error::Away {
+            nodes: settings.nodes.join(", "),
+            why: format!("its tables were not told within {all:?}"),
+        })??;
         Ok(Open { session, statements })
     }
 

@@ -56,6 +56,15 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreachable {
     brokers: Vec<(String, String, String)>,
+    is_away: bool,
+}
+
+impl Unreachable {
+    /// Whether nothing answers at all, as where the brokers are being restarted. Otherwise somebody refuses us, and goes on
+    /// doing so until something is changed.
+    pub fn is_away(&self) -> bool {
+        self.is_away
+    }
 }
 
 impl fmt::Display for Unreachable {
@@ -381,6 +390,10 @@ fn address(broker: &str) -> String {
 }
 
 fn unreachable(settings: &Settings, said: Said, error: &KafkaError) -> Unreachable {
+    let silent = ["connection refused", "timed out", "no route to host"];
+    let is_silent = |said: &str| silent.iter().any(|part| said.to_ascii_lowercase().contains(part));
+    let is_away =
+        said.0.values().all(|(code, said)| *code != RDKafkaErrorCode::Authentication && is_silent(said));
     let mut brokers: Vec<_> = said
         .0
         .into_iter()
@@ -397,7 +410,7 @@ fn unreachable(settings: &Settings, said: Said, error: &KafkaError) -> Unreachab
             .map(|broker| (broker.clone(), said.clone(), UNKNOWN.to_owned()))
             .collect();
     }
-    Unreachable { brokers }
+    Unreachable { brokers, is_away }
 }
 
 /// What to check where nothing better is known.

@@ -10,7 +10,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::ConfigError;
 use crate::input::OpenError;
-use crate::{audit, config, demo, devnet, fsck, keys, produce, receipts, rejected, run, trust, verify};
+use crate::{
+    audit, catalog, config, demo, devnet, fsck, keys, produce, receipts, rejected, run, topics, trust, verify,
+};
 
 /// Exit status of a call that makes no sense.
 const USAGE: u8 = 2;
@@ -94,6 +96,8 @@ enum Command {
     Devnet(devnet::DevnetArgs),
     Audit(audit::AuditArgs),
     Fsck(fsck::FsckArgs),
+    Topics(topics::TopicsCommand),
+    Catalog(catalog::CatalogCommand),
     Config(config::ConfigCommand),
     /// Prints what completes commands in a shell.
     #[command(after_help = "Example: killick completions bash > /etc/bash_completion.d/killick")]
@@ -121,6 +125,8 @@ pub fn main() -> ExitCode {
         Command::Devnet(args) => devnet::run(args),
         Command::Audit(args) => audit::run(&args),
         Command::Fsck(args) => fsck::run(&args),
+        Command::Topics(args) => topics::run(&args),
+        Command::Catalog(args) => catalog::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Completions { shell } => completions(shell),
     };

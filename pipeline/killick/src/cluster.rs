@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use killick_catalog::CqlCatalog;
-use killick_kafka::{Figures, Join, KafkaLog, Sharing, Start};
+use killick_kafka::topics::TopicsError;
+use killick_kafka::{Figures, Join, KafkaLog, LinkError, Sharing, Start, Starting};
 use killick_proof::note::{SignerKey, VerifierKey};
 use killick_stages::deployment::Deployment;
 use killick_stages::ports::{Catalog, Chain};
@@ -25,6 +26,9 @@ use crate::nodechain::NodeChain;
 use crate::office::World;
 use crate::registry::Registry;
 use crate::secrets;
+
+/// Between two looks for brokers that are away; one look takes some seconds itself.
+const AWAY: Duration = Duration::from_secs(1);
 
 /// Where the keys of a deployment are: `[keys]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -52,15 +56,26 @@ struct Job {
 impl Cluster {
     /// Puts the stages to work; none named: all.
     ///
+    /// Waits for brokers that are away, until `stop` is cancelled: then nobody is at work.
+    ///
     /// # Errors
-    /// The configuration has not what these stages need, keys are missing, or a server refuses us.
-    pub fn start(config: &Config, stages: &[String], runtime: &Handle) -> Result<Self> {
+    /// The configuration has not what these stages need, keys are missing, a server refuses us, or a topic, a group or a
+    /// right is not what a promise needs: with the remedy.
+    pub fn start(
+        config: &Config,
+        stages: &[String],
+        runtime: &Handle,
+        stop: &CancellationToken,
+    ) -> Result<Self> {
         let kafka = needed(config.kafka.as_ref(), "kafka", "where is the log? (or give --embedded DIR)")?;
         let deployment = Deployment::new(&config.deployment)?;
         let slot = kafka.slot.clone().unwrap_or_else(host_name);
         let jobs = jobs(config, &deployment, stages, &slot)?;
-        let world = world(config, &deployment, &jobs, runtime)?;
         let mut cluster = Self { crew: Crew::default(), figures: Vec::new() };
+        if !is_fit(config, kafka, &deployment, &jobs, stop)? {
+            return Ok(cluster);
+        }
+        let world = world(config, &deployment, &jobs, runtime)?;
         for Job { name, stage, sharing, slot } in jobs {
             let topics = topics(name, config);
             let join = Join { group: name, slot: &slot, topics: &topics, sharing, start: Start::Committed };
@@ -168,6 +183,33 @@ fn jobs(config: &Config, deployment: &Deployment, stages: &[String], slot: &str)
     Ok(jobs)
 }
 
+/// Looks whether the brokers have what these stages need, as soon as there are brokers; false if it was stopped before.
+fn is_fit(
+    config: &Config,
+    kafka: &killick_kafka::Settings,
+    deployment: &Deployment,
+    jobs: &[Job],
+    stop: &CancellationToken,
+) -> Result<bool> {
+    let wanted = config.wanted_topics(deployment);
+    let starting: Vec<_> = jobs.iter().map(|job| Starting { stage: job.name, slot: &job.slot }).collect();
+    while !stop.is_cancelled() {
+        match killick_kafka::preflight(kafka, &wanted, &starting) {
+            Err(TopicsError::Link(LinkError::Unreachable(why))) if why.is_away() => {
+                warn!(%why, "waiting for the brokers");
+                std::thread::sleep(AWAY);
+            }
+            outcome => {
+                for finding in outcome? {
+                    warn!(%finding, "it can be run like this");
+                }
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
 fn ingest_workers(config: &Config) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let asked = config.kafka.as_ref().and_then(|kafka| kafka.ingest_workers);
@@ -220,14 +262,14 @@ fn topics(stage: &str, config: &Config) -> Vec<String> {
 /// # Errors
 /// One of them is missing, or another log's: with the command that makes it.
 pub fn signers(folder: &Path, deployment: &Deployment) -> Result<Vec<SignerKey>> {
-    let signer = |(number, origin): (usize, &Box<str>)| {
+    let signer = |(number, origin): (usize, &str)| {
         let path = folder.join(format!("log-{number}.key"));
         let text = secrets::read(&path).with_context(|| {
             format!("the key of log {origin}; `killick keys init` makes all that are missing")
         })?;
         secrets::parse_log_key(&text, &path, origin)
     };
-    deployment.origins().iter().enumerate().map(signer).collect()
+    deployment.origins().iter().map(|origin| &**origin).enumerate().map(signer).collect()
 }
 
 /// The public keys of the logs: of `log-N.pub`, or else of `log-N.key`.
@@ -235,7 +277,7 @@ pub fn signers(folder: &Path, deployment: &Deployment) -> Result<Vec<SignerKey>>
 /// # Errors
 /// As for [`signers`].
 pub fn verifiers(folder: &Path, deployment: &Deployment) -> Result<Vec<VerifierKey>> {
-    let verifier = |(number, origin): (usize, &Box<str>)| {
+    let verifier = |(number, origin): (usize, &str)| {
         let path = folder.join(format!("log-{number}.pub"));
         if !path.exists() {
             let path = folder.join(format!("log-{number}.key"));
@@ -247,10 +289,10 @@ pub fn verifiers(folder: &Path, deployment: &Deployment) -> Result<Vec<VerifierK
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let key: VerifierKey =
             text.trim().parse().with_context(|| format!("{} is no verifier key", path.display()))?;
-        if key.name() != &**origin {
+        if key.name() != origin {
             bail!("{} is the key of {}, and not of {origin}", path.display(), key.name());
         }
         Ok(key)
     };
-    deployment.origins().iter().enumerate().map(verifier).collect()
+    deployment.origins().iter().map(|origin| &**origin).enumerate().map(verifier).collect()
 }

@@ -218,6 +218,16 @@ impl Config {
         }
     }
 
+    /// What the topics of this deployment on Kafka depend on.
+    pub fn wanted_topics<'a>(&'a self, deployment: &'a Deployment) -> killick_kafka::topics::Wanted<'a> {
+        killick_kafka::topics::Wanted {
+            deployment,
+            window: self.dedup.window,
+            sources: &self.sources,
+            input_partitions: None,
+        }
+    }
+
     /// Puts the contents of schema files where the schemas would stand.
     fn read_schemas(&mut self, folder: Option<&Path>) -> Result<(), ConfigError> {
         for source in &mut self.sources {
@@ -279,6 +289,16 @@ impl Config {
         Ok(())
     }
 
+    /// How long after an event a copy of it may still come: as old as a source takes it, at the end of dedup's window.
+    fn last_copy(&self) -> Span {
+        let late = self.sources.iter().filter_map(|source| match source.freshness {
+            Freshness::Within(span) => Some(span.micros() + source.ahead.micros()),
+            Freshness::Off => None,
+        });
+        let late = u64::try_from(late.max().unwrap_or(0)).unwrap_or(0);
+        Span::millis((self.dedup.window.micros().unsigned_abs() + late) / 1_000)
+    }
+
     /// Whether it can work: every part is made of it and thrown away, so that nothing is refused later.
     fn check(&self) -> Result<(), ConfigError> {
         fn wrong(section: &str) -> impl Fn(&dyn std::fmt::Display) -> ConfigError {
@@ -320,7 +340,7 @@ impl Config {
             kafka.check().map_err(|error| wrong("kafka")(&error))?;
         }
         if let Some(catalog) = &self.catalog {
-            catalog.check(self.dedup.window).map_err(|error| wrong("catalog")(&error))?;
+            catalog.check(self.last_copy()).map_err(|error| wrong("catalog")(&error))?;
         }
         if let Some(chainweb) = &self.chainweb {
             let client = chainweb.client(deployment.network());

@@ -1,6 +1,7 @@
 //! Killick: events become receipts that verify with nothing but a file.
 
 mod audit;
+mod catalog;
 mod cli;
 mod cluster;
 mod config;
@@ -26,6 +27,7 @@ mod run;
 mod secrets;
 mod site;
 mod stores;
+mod topics;
 mod trust;
 mod verify;
 mod watch;

@@ -1,15 +1,13 @@
-//! `killick receipts`: what the catalog of a folder proves, as files that verify without it.
+//! `killick receipts`: what the catalog proves, as files that verify without it.
 
 use std::fs;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use killick_embedded::{EmbeddedCatalog, Folder};
 use killick_proof::batch::BatchHeader;
 use killick_proof::receipt::Receipt;
 use killick_proof::statement::Statement;
@@ -18,6 +16,7 @@ use killick_stages::ports::{Catalog, Place};
 use sha2::{Digest as _, Sha256};
 
 use crate::cli::{Failure, Outcome, Output, shown};
+use crate::stores::From;
 
 mod derive;
 mod list;
@@ -86,21 +85,6 @@ enum Action {
     },
 }
 
-/// The catalog that is read.
-#[derive(Debug, Args)]
-struct From {
-    /// The folder of the embedded side; no other process may have it open.
-    #[arg(long, value_name = "DIR", env = "KILLICK_EMBEDDED")]
-    embedded: PathBuf,
-}
-
-impl From {
-    fn open(&self) -> Result<EmbeddedCatalog> {
-        let folder = Arc::new(Folder::open_existing(&self.embedded)?);
-        Ok(EmbeddedCatalog::open(&folder)?)
-    }
-}
-
 /// How a receipt is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Form {
@@ -142,14 +126,14 @@ pub fn event_name(tenant: &str, source: &str, id: &str) -> String {
 pub fn run(args: &ReceiptsArgs) -> Outcome {
     match &args.command {
         Action::Get { from, tenant, source, id, form, out } => {
-            let receipts = get(&from.open()?, tenant, source, id)?;
+            let receipts = get(&*from.find()?.catalog()?, tenant, source, id)?;
             write_receipts(&receipts, *form, out.as_deref())?;
         }
         Action::Derive(args) => derive::derive(args)?,
         Action::List(args) => list::list(args)?,
         Action::Export { from, out, form, tenant } => {
-            let catalog = from.open()?;
-            let exported = export(&catalog, out, *form, tenant.as_deref())?;
+            let catalog = from.find()?.catalog()?;
+            let exported = export(&*catalog, out, *form, tenant.as_deref())?;
             let mut said = io::stderr();
             writeln!(
                 said,
@@ -237,14 +221,14 @@ pub struct Exported {
 /// # Errors
 /// The catalog is damaged, or the folder cannot be written.
 pub fn export_all(
-    catalog: &EmbeddedCatalog,
+    catalog: &dyn Catalog,
     out: &Path,
     progress: &mut dyn FnMut(&Exported),
 ) -> Result<Exported> {
     export_from(catalog, &catalog.origins()?, out, Form::Json, None, progress)
 }
 
-fn export(catalog: &EmbeddedCatalog, out: &Path, form: Form, tenant: Option<&str>) -> Result<Exported> {
+fn export(catalog: &dyn Catalog, out: &Path, form: Form, tenant: Option<&str>) -> Result<Exported> {
     let origins = catalog.origins()?;
     let mut batches = 0;
     for origin in &origins {

@@ -281,7 +281,11 @@ impl Registry {
         Ok(registry)
     }
 
-    fn new(settings: &Settings, runtime: Handle) -> Result<Self> {
+    /// The same, and nothing is asked yet.
+    ///
+    /// # Errors
+    /// The settings cannot work.
+    pub fn new(settings: &Settings, runtime: Handle) -> Result<Self> {
         let (http, base, login) = settings.client()?;
         Ok(Self { http, base, login, runtime })
     }

@@ -170,7 +170,7 @@ fn run_on_servers(args: &RunArgs, config: &Config) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stop = CancellationToken::new();
     process::drain_at_signals(runtime.handle(), stop.clone())?;
-    let mut cluster = Cluster::start(config, &args.stages, runtime.handle())?;
+    let mut cluster = Cluster::start(config, &args.stages, runtime.handle(), &stop)?;
     let mut reported = Instant::now();
     while !stop.is_cancelled() && !cluster.stopping().is_cancelled() {
         std::thread::sleep(WATCH);

@@ -155,6 +155,13 @@ fn what_cannot_work_is_refused_with_its_section() {
         ("[chainweb]\nnodes = [\"http://x\"]\ntimeout = \"1ms\"\n", ["[chainweb]", "1s to 5m"]),
         ("[prove]\npoll = \"1ms\"\n", ["[prove]", "10ms to 10m"]),
         ("[prove]\nschema_ids.receipt = 2147483648\n", ["[prove]", "an id is 0 to 2147483647"]),
+        ("[catalog]\n", ["[catalog]", "1 to 64"]),
+        ("[catalog]\nnodes = [\"a:1\"]\nretention = \"2y\"\n", ["line 3", "unknown variant `2y`"]),
+        (
+            "[catalog]\nnodes = [\"a:1\"]\ntenants = { p = \"30d\" }\n[dedup]\nwindow = \"29d\"\n\
+             [[source]]\ntopic = \"t\"\nfreshness = \"1d\"\n",
+            ["tenant p are kept for 30d", "choose a longer class"],
+        ),
         ("[devnet]\nblock_interval = \"1ms\"\n", ["[devnet]", "10ms to 1h"]),
         ("[embedded]\nretention = \"1s\"\n", ["[embedded]", "1m to 3660d"]),
         ("[[source]]\ntopic = \"a\"\nmax_payload = 0\n", ["a", "max_payload"]),

@@ -70,11 +70,11 @@ impl FromStr for Cursor {
 
 /// Prints one page.
 pub(super) fn list(args: &ListArgs) -> Result<()> {
-    let catalog = args.from.open()?;
+    let catalog = args.from.find()?.catalog()?;
     let mut page = Page { args, out: BufWriter::new(io::stdout().lock()), left: args.limit, last: None };
     let more = match (&args.tenant, args.day) {
-        (Some(tenant), Some(day)) => by_day(&catalog, tenant, day, &mut page)?,
-        _ => by_log(&catalog, &mut page)?,
+        (Some(tenant), Some(day)) => by_day(&*catalog, tenant, day, &mut page)?,
+        _ => by_log(&*catalog, &mut page)?,
     };
     if let (true, Some(cursor)) = (more, &page.last) {
         match args.output {
@@ -114,7 +114,7 @@ fn by_day(catalog: &dyn Catalog, tenant: &str, day: i32, page: &mut Page<'_>) ->
 }
 
 /// All batches in the order of their logs. Returns whether there is more.
-fn by_log(catalog: &EmbeddedCatalog, page: &mut Page<'_>) -> Result<bool> {
+fn by_log(catalog: &dyn Catalog, page: &mut Page<'_>) -> Result<bool> {
     for origin in catalog.origins()? {
         let first = match &page.args.after {
             Some(Cursor(place)) if origin < place.origin => continue,
