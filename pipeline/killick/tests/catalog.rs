@@ -1,84 +1,23 @@
-//! `killick catalog` and the commands that read a catalog, on a real cluster: the one that `CASSANDRA_NODES` names, else
-//! the local one of `deploy/local`, started if need be.
+//! `killick catalog` and the commands that read a catalog, on a real cluster.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod support;
 
-use scylla::client::session_builder::SessionBuilder;
+use std::path::{Path, PathBuf};
+
 use serde_json::Value;
 
-fn killick<S: AsRef<str>>(args: &[S]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_killick"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KILLICK_")) {
-        command.env_remove(name);
-    }
-    command.args(args.iter().map(AsRef::as_ref)).stdin(Stdio::null()).output().unwrap()
-}
-
-/// What it prints when it ends with this status.
-fn ends(status: i32, line: &str, more: &[&Path]) -> String {
-    let mut args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-    args.extend(more.iter().map(|path| path.display().to_string()));
-    let output = killick(&args);
-    assert_eq!(output.status.code(), Some(status), "{line}: {output:?}");
-    let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    if status == 0 { out } else { out + &err }
-}
+use support::{Keyspace, ends, files};
 
 fn object(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-fn nodes() -> String {
-    if let Some(nodes) = std::env::var("CASSANDRA_NODES").ok().filter(|nodes| !nodes.is_empty()) {
-        return nodes;
-    }
-    let local = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/local");
-    let output = Command::new(local.join("up")).arg("cassandra").output().unwrap();
-    assert!(output.status.success(), "deploy/local/up cassandra: {output:?}");
-    let env = std::fs::read_to_string(local.join("../../target/local/env")).unwrap();
-    let nodes = env.lines().find_map(|line| line.strip_prefix("export CASSANDRA_NODES="));
-    nodes.unwrap().trim_matches('\'').to_owned()
-}
-
-/// A keyspace that goes with the test, and a configuration that names it.
-struct Keyspace {
-    nodes: String,
-    name: String,
-}
-
-impl Keyspace {
-    fn new() -> Self {
-        Self { nodes: nodes(), name: format!("test_{:016x}", rand::random::<u64>()) }
-    }
-
-    fn config(&self, folder: &Path) -> PathBuf {
-        let path = folder.join("killick.toml");
-        let nodes: Vec<_> = self.nodes.split(',').collect();
-        let text = format!(
-            "[catalog]\nnodes = {nodes:?}\nkeyspace = \"{}\"\nreplication = {{ datacenter1 = 1 }}\n\
-             read_timeout = \"30s\"\nwrite_timeout = \"30s\"\nconnect_timeout = \"20s\"\n",
-            self.name
-        );
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn cql(&self, statement: &str) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let session = SessionBuilder::new().known_nodes(self.nodes.split(',')).build().await.unwrap();
-            session.query_unpaged(statement.replace("KS", &self.name), ()).await.unwrap();
-        });
-    }
-}
-
-impl Drop for Keyspace {
-    fn drop(&mut self) {
-        self.cql("DROP KEYSPACE IF EXISTS KS");
-    }
+/// A configuration that names this keyspace.
+fn config(keyspace: &Keyspace, folder: &Path) -> PathBuf {
+    let path = folder.join("killick.toml");
+    std::fs::write(&path, keyspace.section()).unwrap();
+    path
 }
 
 /// Runs the pipeline over so many readings in a folder, until all have their receipts.
@@ -90,21 +29,12 @@ fn run_site(folder: &Path, readings: usize) -> PathBuf {
     site
 }
 
-/// The names and contents of the files of a folder.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let file = |entry: std::io::Result<std::fs::DirEntry>| {
-        let path = entry.unwrap().path();
-        (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap())
-    };
-    std::fs::read_dir(folder).unwrap().map(file).collect()
-}
-
 #[test]
 fn a_folders_catalog_comes_to_a_cluster_and_its_receipts_are_the_same_there() {
     const READINGS: usize = 300;
     let place = tempfile::tempdir().unwrap();
     let keyspace = Keyspace::new();
-    let config = &*keyspace.config(place.path());
+    let config = &*config(&keyspace, place.path());
     let site = &*run_site(place.path(), READINGS);
     let (here, there) = (&*place.path().join("here"), &*place.path().join("there"));
 

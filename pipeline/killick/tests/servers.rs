@@ -1,0 +1,247 @@
+//! Stages on real servers, as their operator meets them: refused where something is wrong, waiting where something is
+//! away, and with receipts at the end.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use serde_json::Value;
+
+use support::{Keyspace, brokers, command, ends, files};
+
+const EVENTS: usize = 200;
+const MAPPING: &str = "[source.mapping]\nid = { pointer = \"/id\" }\nsource = { constant = \"machine/1\" }\n";
+
+/// A deployment with names of its own.
+struct Site {
+    folder: tempfile::TempDir,
+    keyspace: Keyspace,
+    run: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let run = format!("t-{:08x}", rand::random::<u32>());
+        Self { folder: tempfile::tempdir().unwrap(), keyspace: Keyspace::new(), run }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Its source.
+    fn topic(&self) -> String {
+        format!("{}.machines", self.run)
+    }
+
+    /// Its configuration, with this keyspace, and more sections.
+    fn config(&self, name: &str, keyspace: &Keyspace, more: &str) -> PathBuf {
+        let path = self.path(name);
+        let text = format!(
+            "[deployment]\nname = \"{run}.example\"\nlogs = 2\n[anchor]\ninterval = \"500ms\"\ndepth = 3\npoll = \"100ms\"\n\
+             [prove]\npoll = \"100ms\"\n[keys]\nfolder = \"keys\"\n[kafka]\nbrokers = {brokers:?}\nprefix = \"{run}.\"\n\
+             replication = 1\nmin_in_sync = 1\nsession_timeout = \"6s\"\n{catalog}[tenant.plant]\n\
+             secret = \"no neighbour can guess this\"\n[[source]]\ntopic = \"{topic}\"\ndecoder = \"raw\"\ntenant = \"plant\"\n\
+             unsigned = \"accept\"\n{MAPPING}{more}",
+            run = self.run,
+            brokers = brokers().split(',').collect::<Vec<_>>(),
+            catalog = keyspace.section(),
+            topic = self.topic(),
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn admin(act: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions)) {
+    let admin = ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(act(&admin, &options));
+}
+
+fn make_topic(name: &str) {
+    admin(async |admin, options| {
+        let topic = NewTopic::new(name, 2, TopicReplication::Fixed(1))
+            .set("message.timestamp.type", "LogAppendTime")
+            .set("retention.ms", "172800000");
+        assert!(admin.create_topics([&topic], options).await.unwrap().iter().all(Result::is_ok));
+    });
+}
+
+fn set_retention(topic: &str, millis: &str) {
+    admin(async |admin, options| {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(topic))
+            .set("message.timestamp.type", "LogAppendTime")
+            .set("retention.ms", millis);
+        admin.alter_configs([&config], options).await.unwrap();
+    });
+}
+
+fn produce(topic: &str) {
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", brokers()).set("acks", "all").create().unwrap();
+    for number in 0..EVENTS {
+        let value = format!("{{\"id\":\"{number}\",\"value\":{}}}", number * number);
+        producer.send(BaseRecord::<str, str>::to(topic).payload(&value)).unwrap();
+    }
+    producer.flush(Duration::from_secs(20)).unwrap();
+}
+
+/// A process that is killed if the test ends before it.
+struct Running {
+    child: Child,
+    says: BufReader<PipeReader>,
+}
+
+impl Running {
+    fn start(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = command(args);
+        // Both into one pipe.
+        let (from, to) = std::io::pipe().unwrap();
+        command.envs(variables.iter().copied()).stdout(to.try_clone().unwrap()).stderr(to);
+        Self { child: command.spawn().unwrap(), says: BufReader::new(from) }
+    }
+
+    /// Reads what it says until a line has this in it.
+    fn says(&mut self, what: &str) -> String {
+        let mut seen = String::new();
+        for line in self.says.by_ref().lines() {
+            let line = line.unwrap();
+            if line.contains(what) {
+                return line;
+            }
+            seen += &(line + "\n");
+        }
+        panic!("it ended without {what:?}: {seen}");
+    }
+
+    /// Tells it to stop; it has to end well.
+    fn ends(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        // What it says meanwhile is read, or it would wait for us.
+        std::io::copy(&mut self.says, &mut std::io::sink()).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn what_is_wrong_with_topics_is_refused_at_the_start_with_its_remedy() {
+    let site = Site::new();
+    let config =
+        &*site.config("killick.toml", &site.keyspace, "[chainweb]\nnodes = [\"http://127.0.0.1:1\"]\n");
+    ends(0, "keys init -c", &[config]);
+    let refused = ends(1, "run --stages ingest,dedup -c", &[config]);
+    for what in [".accepted: there is no such topic", "killick topics apply", ".machines", "kafka-topics"] {
+        assert!(refused.contains(what), "{what}: {refused}");
+    }
+    // Whoever makes topics never makes those of others.
+    let applied = ends(1, "topics apply -c", &[config]);
+    assert!(
+        applied.contains("made topic") && applied.contains(".machines: there is no such topic"),
+        "{applied}"
+    );
+    make_topic(&site.topic());
+    assert!(ends(0, "topics apply -c", &[config]).contains(".ingest begins in 2 partitions"));
+    let again = ends(0, "topics apply --output json -c", &[config]);
+    assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), serde_json::json!({ "done": [], "left": [] }));
+    assert!(ends(0, "topics check -c", &[config]).contains("what this deployment needs"));
+    let described = ends(0, "topics describe --output json -c", &[config]);
+    let described: Value = serde_json::from_str(&described).unwrap();
+    let source = described["topics"].as_array().unwrap().iter().find(|topic| topic["is_source"] == true);
+    assert_eq!(source.unwrap()["found"]["partitions"], 2, "{described}");
+
+    // Events that may be a day old when they come have to be kept for a day at least.
+    set_retention(&site.topic(), "3600000");
+    for line in ["topics check -c", "run --stages ingest -c"] {
+        let said = ends(1, line, &[config]);
+        assert!(said.contains("retention.ms is 3600000") && said.contains("freshness"), "{said}");
+    }
+    // And the catalog has to be there before anything is proven.
+    let refused = ends(1, "run --stages prove -c", &[config]);
+    assert!(refused.contains("killick catalog migrate"), "{refused}");
+    assert!(
+        ends(1, "run --stages prov -c", &[config]).contains("the stages are ingest, dedup"),
+        "a misspelled stage"
+    );
+}
+
+#[test]
+fn brokers_that_are_away_are_waited_for_and_one_that_refuses_is_not() {
+    let site = Site::new();
+    let config = &*site.config("killick.toml", &site.keyspace, "");
+    ends(0, "keys init -c", &[config]);
+    let args = ["run", "--stages", "dedup", "-c", config.to_str().unwrap()];
+    let mut running = Running::start(&args, &[("KILLICK_KAFKA__BROKERS", "[\"127.0.0.1:1\"]")]);
+    assert!(running.says("waiting for the brokers").contains("WARN"));
+    running.ends();
+    // A listener that speaks no TLS will not do so later.
+    std::fs::write(site.path("password"), "x").unwrap();
+    let secure = site.config("secure.toml", &site.keyspace, "[kafka.security]\ntls = true\n");
+    let refused = ends(1, "run --stages dedup -c", &[&secure]);
+    assert!(refused.contains("does not speak TLS"), "{refused}");
+}
+
+#[test]
+fn events_of_a_topic_become_receipts_and_the_catalog_can_be_made_from_the_log() {
+    let site = Site::new();
+    let config = |name, keyspace| site.config(name, keyspace, "");
+    let here = &*config("killick.toml", &site.keyspace);
+    let account = ends(0, "keys init -c", &[here]);
+    let account = account.split_whitespace().find(|word| word.starts_with("k:")).unwrap();
+    make_topic(&site.topic());
+    ends(0, "topics apply -c", &[here]);
+    ends(0, "catalog migrate -c", &[here]);
+    let devnet = ["devnet", "--listen", "127.0.0.1:0", "--block-interval", "100ms", "--account", account];
+    let mut devnet = Running::start(&devnet, &[]);
+    let line = devnet.says(" at http://");
+    let nodes = format!("[{:?}]", line.rsplit_once(' ').unwrap().1);
+    let run = Running::start(
+        &["run", "-c", here.to_str().unwrap(), "--log", "warn"],
+        &[("KILLICK_CHAINWEB__NODES", &nodes)],
+    );
+    produce(&site.topic());
+    let out = &*site.path("receipts");
+    let begun = Instant::now();
+    loop {
+        // It has those that are anchored.
+        ends(0, "receipts export -c", &[here, Path::new("--out"), out]);
+        if files(out).len() == EVENTS {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "{} receipts", files(out).len());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    run.ends();
+    let trust = site.path("trust.json");
+    ends(0, "trust own --out", &[&trust, Path::new("-c"), here]);
+    ends(0, "verify --trust", &[&trust, out]);
+    assert!(ends(0, "audit -c", &[here]).contains("clean"));
+    assert!(ends(0, "fsck -c", &[here]).contains("clean"));
+
+    let another = Keyspace::new();
+    let there = &*config("another.toml", &another);
+    ends(0, "catalog migrate -c", &[there]);
+    let rebuilt = ends(0, "catalog rebuild -c", &[there]);
+    assert!(rebuilt.contains(&format!("with {EVENTS} events")), "{rebuilt}");
+    let made = &*site.path("made");
+    ends(0, "receipts export -c", &[there, Path::new("--out"), made]);
+    assert_eq!(files(made).len(), EVENTS);
+    assert_eq!(files(made), files(out));
+}
