@@ -124,7 +124,7 @@ fn an_anchor_that_is_cut_off_is_finished_by_the_next_put_and_stands_once() {
             let outcome = cut_off.put_anchor(&anchor);
             for _ in 0..2 {
                 direct.put_anchor(&anchor).unwrap();
-                assert_eq!(direct.anchors_of(&origin, 0).unwrap(), [anchor.clone()]);
+                assert_eq!(direct.anchors_of(&origin, 0).unwrap(), std::slice::from_ref(&anchor));
             }
             direct.put_anchor(&later).unwrap();
             direct.put_anchor(&anchor).unwrap();
