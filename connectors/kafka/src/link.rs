@@ -452,8 +452,9 @@ fn remedy(security: &Security, code: RDKafkaErrorCode, said: &str) -> &'static s
             "does this listener expect TLS or SASL? then set [kafka.security] tls and mechanism"
         }
         _ if has("disconnected") && security.mechanism.is_none() => {
-            "does this listener expect SASL, or a certificate of ours? then set [kafka.security] mechanism or \
-             certificate_file"
+            // Also one that speaks no TLS, and ends the connection before it has said so.
+            "does this listener speak TLS at all, and does it expect SASL or a certificate of ours? see [kafka.security] \
+             tls, mechanism, certificate_file"
         }
         _ if has("disconnected") => "does this listener expect SASL with TLS? see [kafka.security]",
         _ => UNKNOWN,
