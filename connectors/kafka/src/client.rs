@@ -1,6 +1,7 @@
 //! Clients of the brokers: their configuration, and what they log.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use killick_stages::ports::LogError;
 use killick_stages::record::Partition;
@@ -80,6 +81,10 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             error!(target: "librdkafka", facility, "{message}");
         }
+        // A lost connection: comes as an error, too.
+        RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility == "FAIL" => {
+            debug!(target: "librdkafka", facility, "{message}");
+        }
         // It tries again by itself, and says so at this level: what comes of it is told by whoever waits.
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
             warn!(target: "librdkafka", facility, "{message}")
@@ -90,10 +95,38 @@ pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// Tells of an error that belongs to no call.
 pub fn tell(error: &KafkaError, reason: &str) {
-    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
-        return;
+    use RDKafkaErrorCode as Code;
+    match error.rdkafka_error_code() {
+        Some(Code::PartitionEOF) => {}
+        // Every client of this process says so of every connection, many times a second; this one names no address.
+        Some(Code::AllBrokersDown) => debug!(target: "librdkafka", %error, "{reason}"),
+        Some(Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut) => match AWAY.next() {
+            Some(0) => warn!(target: "librdkafka", "waiting for a broker: {reason}"),
+            Some(more) => warn!(target: "librdkafka", more, "waiting for a broker: {reason}"),
+            None => debug!(target: "librdkafka", %error, "{reason}"),
+        },
+        _ => warn!(target: "librdkafka", %error, "{reason}"),
     }
-    warn!(target: "librdkafka", %error, "{reason}");
+}
+
+/// Connections that are lost.
+static AWAY: Seldom = Seldom(Mutex::new((None, 0)));
+
+/// Lets through one of many that say the same: the first, and then one in ten seconds.
+struct Seldom(Mutex<(Option<Instant>, u64)>);
+
+impl Seldom {
+    /// How many were held back since the last one, if this one is let through.
+    fn next(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, held) = &mut *state;
+        if last.is_some_and(|last| last.elapsed() < Duration::from_secs(10)) {
+            *held += 1;
+            return None;
+        }
+        *last = Some(Instant::now());
+        Some(std::mem::take(held))
+    }
 }
 
 /// An error that may pass.

@@ -169,7 +169,9 @@ pub fn shown(text: &str) -> String {
 
 fn log_to_stderr(cli: &Cli) -> Result<(), String> {
     let default = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
-    let filter = cli.log.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(default);
+    // Whoever waits for the catalog says so, with the cause; the driver need not at each try.
+    let default = format!("{default},scylla::cluster::metadata::cc_establisher=off");
+    let filter = cli.log.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(&default);
     let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
