@@ -127,6 +127,8 @@ impl<L: Log> Worker<L> {
             match event {
                 Polled::Assigned(partition, next) => self.assign(partition, next, stop)?,
                 Polled::Revoked(partition) => self.forget(&partition),
+                // A partition that a commit found to be lost may still have records on the way.
+                Polled::Record(record) if !self.owned.contains_key(&record.partition) => {}
                 Polled::Record(record) => {
                     idle.remove(&record.partition);
                     let part = self.parts.entry(record.partition.clone()).or_default();
@@ -265,3 +267,6 @@ impl<L: Log> Worker<L> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
