@@ -28,6 +28,7 @@ use crate::figures::Figures;
 use crate::log::Start;
 use crate::message;
 use crate::names::Names;
+use crate::plant;
 
 /// Longest wait for records: also how late a stop is noticed.
 const POLL: Duration = Duration::from_millis(50);
@@ -146,7 +147,8 @@ impl Hold {
 
     /// Whether the group has taken all that is ours away, though nobody was told yet.
     pub fn is_lost(&self) -> bool {
-        self.consumer.as_ref().is_some_and(|consumer| consumer.assignment_lost())
+        let is_lost = self.consumer.as_ref().is_some_and(|consumer| consumer.assignment_lost());
+        is_lost && !plant::has("metadata_of_nobody")
     }
 
     /// Where the group goes on in these partitions, with the text that was committed beside each offset. Waits for
@@ -542,6 +544,7 @@ impl Shared {
             .iter()
             .map(|entry| self.names.partition_of(entry.topic(), entry.partition()))
             .collect();
+        let gone = if plant::has("revoke_ignored") { BTreeSet::new() } else { gone };
         let mut ownership = self.ownership();
         let gone: BTreeSet<Partition> =
             gone.into_iter().filter(|partition| ownership.partitions.remove(partition).is_some()).collect();

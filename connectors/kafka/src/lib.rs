@@ -13,6 +13,7 @@ mod link;
 mod log;
 mod message;
 mod names;
+pub mod plant;
 mod preflight;
 mod producer;
 mod reader;

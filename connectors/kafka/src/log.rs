@@ -13,6 +13,7 @@ use crate::figures::Figures;
 use crate::hold::{Event, Hold, Member, Owned};
 use crate::message;
 use crate::names::Names;
+use crate::plant;
 use crate::producer::KafkaProducer;
 use crate::reader::KafkaReader;
 use crate::settings::Settings;
@@ -94,6 +95,12 @@ impl KafkaLog {
             .set("session.timeout.ms", millis(settings.session_timeout))
             .set("heartbeat.interval.ms", (settings.session_timeout.micros() / 4_000).to_string())
             .set("max.poll.interval.ms", millis(settings.poll_timeout));
+        if plant::has("auto_commit") {
+            config
+                .set("enable.auto.commit", "true")
+                .set("enable.auto.offset.store", "true")
+                .set("auto.commit.interval.ms", "200");
+        }
         let member = Member {
             config,
             names: names.clone(),
@@ -188,6 +195,7 @@ impl Log for KafkaLog {
         for output in parts.iter().flat_map(|(_, part)| &part.outputs) {
             self.check(output)?;
         }
+        plant::point("in_hand");
         // From here to the end of the transaction nothing of what is ours goes.
         let mut ownership = self.hold.ownership();
         let mut offsets = BTreeMap::new();
@@ -201,7 +209,7 @@ impl Log for KafkaLog {
             // Also where it does not move: so every transaction is bound to the group's generation, and can be found.
             offsets.insert(partition.clone(), part.through.unwrap_or(owned.committed));
         }
-        let Some(metadata) = ownership.metadata.clone() else {
+        let Some(metadata) = plant::metadata(ownership.metadata.clone(), &self.settings, &self.name) else {
             return Err(failed("the group has not said yet who has what"));
         };
         self.transactor.run(&Transaction {

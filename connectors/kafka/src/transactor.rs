@@ -27,6 +27,7 @@ use crate::client::{self, failed};
 use crate::figures::Figures;
 use crate::message;
 use crate::names::Names;
+use crate::plant;
 
 /// A commit that takes longer gives reason to doubt: some request may have been sent twice.
 const SLOW: Duration = Duration::from_secs(2);
@@ -106,6 +107,13 @@ impl Transactor {
         let token = format!("{}/{:016x}/{}", self.id, self.nonce, self.count);
         self.count += 1;
         let begun = Instant::now();
+        if plant::has("offsets_first") {
+            let _ = self.attempt(
+                &Transaction { outputs: Vec::new(), offsets: transaction.offsets.clone(), ..*transaction },
+                &token,
+            );
+            plant::point("after_offsets_first");
+        }
         let outcome = self.attempt(transaction, &token);
         let took = begun.elapsed();
         match outcome {
@@ -123,6 +131,7 @@ impl Transactor {
                 }
                 Ok(())
             }
+            Err(_) if plant::has("errors_ignored") => Ok(()),
             Err(Failed::Fenced) => {
                 Figures::add(&self.figures.aborts, 1);
                 self.discard();
@@ -166,7 +175,7 @@ impl Transactor {
     /// Clears up a doubt about what was committed before.
     fn settle(&mut self, transaction: &Transaction<'_>) -> Result<(), LogError> {
         let doubt = self.producer.as_ref().and_then(|(_, watch)| watch.take_doubt());
-        let Some(why) = doubt else { return Ok(()) };
+        let Some(why) = doubt.filter(|_| !plant::has("doubt_ignored")) else { return Ok(()) };
         debug!(worker = self.id, why, "a doubt; taking another producer");
         self.discard();
         self.producer()?;
@@ -192,12 +201,14 @@ impl Transactor {
         let (names, timeout) = (self.names.clone(), self.timeout);
         let (producer, watch) = self.producer().map_err(Failed::Not)?;
         watch.begin();
+        plant::point("before_begin");
         let not = |error: KafkaError| Failed::Not(failed(error));
         producer.begin_transaction().map_err(not)?;
         let deadline = Instant::now() + timeout;
         for output in &transaction.outputs {
             send(producer, watch, &names, output, deadline).map_err(Failed::Not)?;
         }
+        plant::point("after_send");
         let metadata = transaction.metadata;
         loop {
             match producer.send_offsets_to_transaction(&offsets, metadata, Timeout::Never) {
@@ -209,6 +220,7 @@ impl Transactor {
                 Err(error) => return Err(not(error)),
             }
         }
+        plant::point("after_send_offsets");
         // The commit waits for deliveries in steps of 100 ms; this waits for the last one.
         watch.wait(deadline).map_err(Failed::Not)?;
         while producer.in_flight_count() > 0 && Instant::now() < deadline {
@@ -217,9 +229,13 @@ impl Transactor {
         if (transaction.is_lost)() {
             return Err(Failed::Not(failed("the group has taken the partitions away")));
         }
+        plant::point("before_commit");
         loop {
             match producer.commit_transaction(Timeout::Never) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    plant::point("after_commit");
+                    return Ok(());
+                }
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
                 // Also the flush before the commit that was not done in time: nobody knows.
                 Err(error) => return Err(Failed::Unknown(failed(error))),

@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use killick_kafka::plant;
 use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{Log, LogError, Polled};
 use killick_stages::record::{Micros, Partition};
@@ -101,6 +102,7 @@ impl<L: Log> Worker<L> {
         self.commit(stop)?;
         for (partition, request) in self.stage.requests() {
             if let Some(&assignment) = self.owned.get(&partition) {
+                plant::point("before_request");
                 self.awaited += 1;
                 self.office.ask(partition, assignment, request);
             }
@@ -147,7 +149,7 @@ impl<L: Log> Worker<L> {
         self.stage.assign(&partition, next);
         self.books.assigned(&partition, next);
         let mut restored = 0_u64;
-        if let Some(topic) = self.state_topic {
+        if let Some(topic) = self.state_topic.filter(|_| !plant::has("state_not_restored")) {
             let state = Partition::new(topic, partition.number);
             let since = self.stage.restore_since(self.log.now());
             let mut pause = RETRY.0;
@@ -213,6 +215,7 @@ impl<L: Log> Worker<L> {
         while !parts.is_empty() {
             match self.log.commit(&parts) {
                 Ok(()) => {
+                    plant::point("before_apply");
                     self.books.committed(&parts);
                     (self.tap)(self.name, &parts);
                     break;
@@ -222,6 +225,7 @@ impl<L: Log> Worker<L> {
                     parts.retain(|(ours, _)| *ours != partition);
                     self.forget(&partition);
                 }
+                Err(LogError::Failed(_)) if plant::has("applied_before_commit") => break,
                 Err(error @ LogError::Failed(_)) if !stop.is_cancelled() => {
                     warn!(stage = self.name, %error, ?pause, "cannot commit; trying again");
                     std::thread::sleep(pause);
