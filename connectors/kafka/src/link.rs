@@ -40,6 +40,31 @@ pub enum LinkError {
     Asked(Box<Asked>),
 }
 
+impl LinkError {
+    /// Whether it passes by itself, as where brokers are being restarted. Otherwise something has to be changed.
+    pub fn is_away(&self) -> bool {
+        use RDKafkaErrorCode as Code;
+        match self {
+            Self::Settings(_) => false,
+            Self::Unreachable(why) => why.is_away,
+            Self::Asked(asked) => matches!(
+                asked.cause.rdkafka_error_code(),
+                Some(
+                    Code::OperationTimedOut
+                        | Code::RequestTimedOut
+                        | Code::BrokerTransportFailure
+                        | Code::AllBrokersDown
+                        | Code::CoordinatorNotAvailable
+                        | Code::CoordinatorLoadInProgress
+                        | Code::NotCoordinator
+                        | Code::LeaderNotAvailable
+                        | Code::NotLeaderForPartition
+                )
+            ),
+        }
+    }
+}
+
 /// A question that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}: {cause}{said}")]
@@ -56,15 +81,8 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreachable {
     brokers: Vec<(String, String, String)>,
+    /// Whether nothing answers at all. Otherwise somebody refuses us, and goes on doing so.
     is_away: bool,
-}
-
-impl Unreachable {
-    /// Whether nothing answers at all, as where the brokers are being restarted. Otherwise somebody refuses us, and goes on
-    /// doing so until something is changed.
-    pub fn is_away(&self) -> bool {
-        self.is_away
-    }
 }
 
 impl fmt::Display for Unreachable {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use killick_catalog::CqlCatalog;
 use killick_kafka::topics::TopicsError;
-use killick_kafka::{Figures, Join, KafkaLog, LinkError, Sharing, Start, Starting};
+use killick_kafka::{Figures, Join, KafkaLog, Sharing, Start, Starting};
 use killick_proof::note::{SignerKey, VerifierKey};
 use killick_stages::deployment::Deployment;
 use killick_stages::ports::{Catalog, Chain};
@@ -195,7 +195,7 @@ fn is_fit(
     let starting: Vec<_> = jobs.iter().map(|job| Starting { stage: job.name, slot: &job.slot }).collect();
     while !stop.is_cancelled() {
         match killick_kafka::preflight(kafka, &wanted, &starting) {
-            Err(TopicsError::Link(LinkError::Unreachable(why))) if why.is_away() => {
+            Err(TopicsError::Link(why)) if why.is_away() => {
                 warn!(%why, "waiting for the brokers");
                 std::thread::sleep(AWAY);
             }
