@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use killick_stages::ports::{LogError, Reader};
 use killick_stages::record::{Micros, Partition, Record};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::client::{self, ASK, Plain, client_config, consumer_config, failed, failed_at};
@@ -84,8 +84,7 @@ impl KafkaReader {
             None => start,
         };
         while next < end {
-            let records = self.read(partition, next, REPLAY_BYTES)?;
-            beat();
+            let records = self.gather(partition, next, REPLAY_BYTES, beat)?;
             let Some(last) = records.last() else { break };
             next = last.offset + 1;
             records.into_iter().filter(|record| record.offset < end).for_each(&mut *each);
@@ -169,12 +168,27 @@ impl Reader for KafkaReader {
     }
 
     fn read(&mut self, partition: &Partition, from: u64, max_bytes: usize) -> Result<Vec<Record>, LogError> {
+        self.gather(partition, from, max_bytes, &|| {})
+    }
+}
+
+impl KafkaReader {
+    /// Reads; whoever reads is alive as long as `beat` is heard.
+    fn gather(
+        &mut self,
+        partition: &Partition,
+        from: u64,
+        max_bytes: usize,
+        beat: &dyn Fn(),
+    ) -> Result<Vec<Record>, LogError> {
+        beat();
         let (start, _) = self.range(partition)?;
         self.stand(partition, from.max(start))?;
         let mut records = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut trouble) = (0, None);
         let deadline = Instant::now() + SILENCE;
         while bytes < max_bytes {
+            beat();
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     let record = message::record(&message, partition.clone());
@@ -187,6 +201,8 @@ impl Reader for KafkaReader {
                     self.stands = None;
                     break;
                 }
+                // News of the connections, often old: librdkafka makes new ones by itself.
+                Some(Err(error)) if is_news(&error) && Instant::now() < deadline => trouble = Some(error),
                 Some(Err(error)) => {
                     self.stands = None;
                     return Err(failed_at(format_args!("{partition} from offset {from}"), &error));
@@ -194,10 +210,22 @@ impl Reader for KafkaReader {
                 None if Instant::now() < deadline => {}
                 None => {
                     self.stands = None;
-                    return Err(failed(format!("the brokers gave nothing of {partition} for {SILENCE:?}")));
+                    let why = trouble.map(|error| format!(": {error}")).unwrap_or_default();
+                    let why = format!("the brokers gave nothing of {partition} for {SILENCE:?}{why}");
+                    return Err(failed(why));
                 }
             }
         }
         Ok(records)
     }
+}
+
+/// Whether an error is about connections and not about what is read.
+fn is_news(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let code = error.rdkafka_error_code();
+    matches!(
+        code,
+        Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut)
+    )
 }
