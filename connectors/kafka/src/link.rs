@@ -43,26 +43,31 @@ pub enum LinkError {
 impl LinkError {
     /// Whether it passes by itself, as where brokers are being restarted. Otherwise something has to be changed.
     pub fn is_away(&self) -> bool {
-        use RDKafkaErrorCode as Code;
         match self {
             Self::Settings(_) => false,
             Self::Unreachable(why) => why.is_away,
-            Self::Asked(asked) => matches!(
-                asked.cause.rdkafka_error_code(),
-                Some(
-                    Code::OperationTimedOut
-                        | Code::RequestTimedOut
-                        | Code::BrokerTransportFailure
-                        | Code::AllBrokersDown
-                        | Code::CoordinatorNotAvailable
-                        | Code::CoordinatorLoadInProgress
-                        | Code::NotCoordinator
-                        | Code::LeaderNotAvailable
-                        | Code::NotLeaderForPartition
-                )
-            ),
+            Self::Asked(asked) => passes(&asked.cause),
         }
     }
+}
+
+/// Whether an answer is one of brokers that are coming or going.
+pub fn passes(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::NotCoordinator
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+        )
+    )
 }
 
 /// A question that failed.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use killick_stages::route::{self, Hop, ROUTE};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,7 +14,12 @@ use super::finding::{Finding, Fix, Weight};
 use super::judge::tool;
 use super::plan::{Owner, Topic};
 use crate::client::{ASK, Plain, consumer_config};
-use crate::link::{Found, Link};
+use crate::link::{Found, Link, passes};
+
+/// How long brokers may take to agree who answers for a group.
+const COORDINATED: Duration = Duration::from_secs(10);
+/// Between two questions meanwhile.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A stage's group and what it reads.
 pub struct Group {
@@ -94,16 +99,22 @@ impl Group {
             return Ok(BTreeMap::new());
         }
         let what = format!("the offsets of group {}", self.name);
-        let answer = self.consumer.committed_offsets(list, ASK).map_err(|error| {
-            // A coordinator that may not be known is not found; why is told aside.
-            if is_denied(&error) || self.hears_denial() {
-                return Unknown::Denied;
+        let deadline = Instant::now() + COORDINATED;
+        let answer = loop {
+            let answer = self.consumer.committed_offsets(list.clone(), ASK);
+            let answer =
+                answer.and_then(|list| list.elements().iter().try_for_each(|it| it.error()).map(|()| list));
+            match answer {
+                Ok(answer) => break answer,
+                // A coordinator that may not be known is not found; why is told aside.
+                Err(error) if is_denied(&error) || self.hears_denial() => return Err(Unknown::Denied),
+                // The first question for any group makes the brokers choose who answers for it.
+                Err(error) if passes(&error) && Instant::now() < deadline => std::thread::sleep(AGAIN),
+                Err(error) => return Err(link.failed(&what, error).into()),
             }
-            link.failed(&what, error).into()
-        })?;
+        };
         let mut committed: BTreeMap<String, Vec<Option<u64>>> = BTreeMap::new();
         for entry in answer.elements() {
-            entry.error().map_err(|error| link.failed(&what, error))?;
             let offset = match entry.offset() {
                 Offset::Offset(offset) => u64::try_from(offset).ok(),
                 _ => None,
