@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use chainweb::pact::{Command, command_hash};
+use killick_proof::Algorithm;
+use killick_proof::signature::SecretKey;
 use killick_stages::derive::log_path;
+use killick_stages::frame::UniqueFrame;
 use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{BatchRecord, Catalog};
-use killick_stages::record::{Micros, Output, Partition};
+use killick_stages::record::{Micros, Output, Partition, Record};
 use killick_stages::registry::Lookup;
 use killick_stages::stage::{Answer, Part, Request, Stage, StoredBatch};
 
-use super::registry;
-use super::world::{Bug, Faults, World};
+use super::world::{ANCHOR_KEY, Bug, Faults, World};
+use super::{SECOND, registry};
 
 pub type Make = Box<dyn Fn() -> Box<dyn Stage>>;
 
@@ -141,6 +145,7 @@ impl Shell {
             let from = records.partition_point(|record| record.offset < *next);
             for record in records[from..].iter().take(most) {
                 let part = self.parts.entry(partition.clone()).or_default();
+                let record = &misread(record, self.name, world);
                 self.stage.step(record, part).map_err(|halt| halt.to_string())?;
                 *next = record.offset + 1;
                 is_busy = true;
@@ -266,6 +271,30 @@ impl Shell {
     }
 }
 
+/// A record as a stage with a bug would take it.
+fn misread(record: &Record, stage: &str, world: &World) -> Record {
+    let mut record = record.clone();
+    match world.bug {
+        Some(Bug::ClockCuts) if stage == "batch" => record.append_time = world.now,
+        Some(Bug::LeavesByHash) if stage == "batch" && !record.is_tick() => {
+            let mut frame = UniqueFrame::decode(&record.value).unwrap();
+            frame.statements.sort_by_key(|statement| Algorithm::Sha256.digest(statement));
+            record.value = frame.encode();
+        }
+        _ => {}
+    }
+    record
+}
+
+/// A command as it comes out where every retry signs anew: another nonce, and so another request key.
+fn signed_anew(command: &[u8]) -> (String, Vec<u8>) {
+    let cmd = Command::parse(command).unwrap().cmd.replace("\"nonce\":\"", "\"nonce\":\"again/");
+    let hash = command_hash(&cmd);
+    let signature = SecretKey::from_seed(&ANCHOR_KEY).sign(&hash.0);
+    let command = Command { hash, sigs: vec![Some(hex::encode(signature))], cmd };
+    (hash.to_string(), command.to_transaction().into_bytes())
+}
+
 fn number_of(batch: &BatchRecord) -> u64 {
     killick_proof::batch::BatchHeader::decode(&batch.header).unwrap().number
 }
@@ -291,12 +320,21 @@ fn perform(world: &mut World, faults: &Faults, request: &Request) -> Result<Answ
         }
         Request::Send { chain, key, command } => {
             let chain = world.chains.get_mut(chain).unwrap();
+            if world.bug == Some(Bug::SignedAnew) && chain.sent.contains_key(&**key) {
+                let (again, command) = signed_anew(command);
+                chain.send(&again, &command, &mut world.dice, faults.chain);
+            }
             Answer::Sent(key.clone(), chain.send(key, command, &mut world.dice, faults.chain))
         }
         Request::Look { chain, keys, .. } => {
             let mut look = world.chains[chain].look(keys);
             if world.bug == Some(Bug::DepthIgnored) {
                 look.tip_height += 100;
+            }
+            if world.bug == Some(Bug::AttemptTooSoon) && look.mined.is_none() {
+                // Just beyond the life of what was sent last, and every block counts as deep.
+                look.tip_time += 125 * SECOND;
+                look.tip_height *= 10;
             }
             Answer::Seen(keys.clone(), look)
         }

@@ -32,11 +32,13 @@ pub struct Faults {
     pub lost: u64,
     /// Whether the chain forgets, delays, refuses, fails and turns.
     pub chain: bool,
+    /// Whether hours pass in the middle, within which copies are fresh.
+    pub hours: bool,
 }
 
 impl Faults {
     pub fn all() -> Self {
-        Self { crash: 40, lose: 40, wait: 300, lost: 150, chain: true }
+        Self { crash: 40, lose: 40, wait: 300, lost: 150, chain: true, hours: false }
     }
 }
 
@@ -55,6 +57,16 @@ pub enum Bug {
     SilenceIsMissing,
     /// Every block counts as deep.
     DepthIgnored,
+    /// Batches are cut by the clock of the worker and not by the log's.
+    ClockCuts,
+    /// Leaves stand in the order of a hash map and not in that of the log.
+    LeavesByHash,
+    /// A command that is sent again is signed anew.
+    SignedAnew,
+    /// An attempt counts as dead while it can still be mined.
+    AttemptTooSoon,
+    /// Dedup forgets sooner than copies go stale.
+    WindowShort,
 }
 
 /// Everything outside the stages.
@@ -78,6 +90,8 @@ pub struct Sim {
 
 pub const CHAINS: [ChainId; 2] = [4, 9];
 pub const DEPTH: u64 = 3;
+/// The key that pays for anchors.
+pub const ANCHOR_KEY: [u8; 32] = [99; 32];
 /// What ingest reads.
 pub const INPUT_TOPICS: [&str; 3] = ["events", "open", registry::TOPIC];
 
@@ -119,16 +133,16 @@ pub fn prove_config() -> prove::Config {
 }
 
 /// The stages, each as often as it has to be made anew.
-fn shells(deployment: &Deployment, batch: &batch::Config) -> Vec<Shell> {
+fn shells(deployment: &Deployment, batch: &batch::Config, dedup: &dedup::Config) -> Vec<Shell> {
     let make = |name: &'static str| -> Make {
-        let (deployment, batch) = (deployment.clone(), batch.clone());
+        let (deployment, batch, dedup) = (deployment.clone(), batch.clone(), dedup.clone());
         Box::new(move || -> Box<dyn Stage> {
             match name {
                 "ingest" => Box::new(ingest::Ingest::new(&deployment, &producer::config()).unwrap()),
-                "dedup" => Box::new(dedup::Dedup::new(&deployment, &dedup::Config::default()).unwrap()),
+                "dedup" => Box::new(dedup::Dedup::new(&deployment, &dedup).unwrap()),
                 "batch" => Box::new(batch::Batch::new(&deployment, &batch, signers(&deployment)).unwrap()),
                 "anchor" => {
-                    let key = SecretKey::from_seed(&[99; 32]);
+                    let key = SecretKey::from_seed(&ANCHOR_KEY);
                     Box::new(anchor::Anchor::new(&deployment, &anchor_config(), key).unwrap())
                 }
                 _ => {
@@ -167,11 +181,16 @@ impl Sim {
             chains,
             bug: None,
         };
-        Self { world, shells: shells(&deployment, &batch), deployment, batch, produced: 0, faults }
+        let shells = shells(&deployment, &batch, &dedup::Config::default());
+        Self { world, shells, deployment, batch, produced: 0, faults }
     }
 
     pub fn with(mut self, bug: Bug) -> Self {
         self.world.bug = Some(bug);
+        if bug == Bug::WindowShort {
+            let short = dedup::Config { window: Span::secs(3_600) };
+            self.shells = shells(&self.deployment, &self.batch, &short);
+        }
         self
     }
 
@@ -183,10 +202,14 @@ impl Sim {
         let mut producer = Producer::new();
         let faults = self.faults.clone();
         while self.produced < count {
+            let before = self.produced;
             for _ in 0..self.world.dice.below(6) {
                 let output = producer.next(self.world.now, &mut self.world.dice);
                 self.world.log.append(&output, self.world.now, &mut self.world.dice);
                 self.produced += 1;
+            }
+            if faults.hours && before <= count / 2 && self.produced > count / 2 {
+                self.world.now += 2 * 3_600 * SECOND;
             }
             self.pass(&faults)?;
         }
