@@ -26,6 +26,8 @@ pub struct SimChain {
     pub sent: BTreeMap<String, Vec<u8>>,
     /// Commands that were in a block once and whose output is a success.
     pub succeeded: BTreeSet<String>,
+    /// How often a text was sent in another command while the last one could still be mined.
+    pub too_soon: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -45,6 +47,7 @@ impl SimChain {
             orphaned: 0,
             sent: BTreeMap::new(),
             succeeded: BTreeSet::new(),
+            too_soon: 0,
         };
         chain.push(Vec::new(), now);
         chain
@@ -55,17 +58,16 @@ impl SimChain {
         let parent = self.blocks.last().unwrap().header.creation_time;
         let mut taken = Vec::new();
         for (key, command) in std::mem::take(&mut self.mempool) {
-            let meta: serde_json::Value = serde_json::from_str(&command.cmd).unwrap();
-            let number = |name: &str| meta["meta"][name].as_i64().unwrap();
-            if (number("creationTime") + number("ttl")) * SECOND <= parent {
+            let Told { text, creation_time, expires } = told(&command);
+            if expires <= parent {
                 continue; // it is dead
             }
-            let is_early = number("creationTime") * SECOND > parent + 95 * SECOND;
+            let is_early = creation_time > parent + 95 * SECOND;
             if is_early || faults && dice.chance(300) {
                 self.mempool.insert(key, command);
             } else if !(faults && dice.chance(50)) {
                 let succeeds = !(faults && dice.chance(50));
-                taken.push((key, command, meta["payload"]["exec"]["data"]["killick"].to_string(), succeeds));
+                taken.push((key, command, text, succeeds));
             } // else the node forgets it
         }
         self.push(taken, now);
@@ -136,6 +138,15 @@ impl SimChain {
         let command = Command::parse(bytes).unwrap();
         command.verify().unwrap();
         assert_eq!(command.hash.to_string(), key);
+        if !self.sent.contains_key(key) {
+            let tip = self.blocks.last().unwrap().header.creation_time;
+            let (text, before) = (told(&command).text, self.sent.iter());
+            let is_alive = |(key, bytes): &(&String, &Vec<u8>)| {
+                let other = told(&Command::parse(bytes).unwrap());
+                other.text == text && other.expires > tip && self.find(key).is_none()
+            };
+            self.too_soon += before.filter(is_alive).count();
+        }
         let before = self.sent.entry(key.to_owned()).or_insert_with(|| bytes.to_vec());
         assert_eq!(before, bytes, "a command is sent with other bytes");
         if faults && dice.chance(50) {
@@ -170,6 +181,23 @@ impl SimChain {
         let header = &block.header;
         let proof = create_along(self, header, &[header.chain], header.height, index, Part::Output).unwrap();
         Some(Spv { proof: proof.to_json().into(), header: header.encode().into() })
+    }
+}
+
+/// What a command says: the text in JSON, and its times in log time.
+struct Told {
+    text: String,
+    creation_time: Micros,
+    expires: Micros,
+}
+
+fn told(command: &Command) -> Told {
+    let cmd: serde_json::Value = serde_json::from_str(&command.cmd).unwrap();
+    let seconds = |name: &str| cmd["meta"][name].as_i64().unwrap() * SECOND;
+    Told {
+        text: cmd["payload"]["exec"]["data"]["killick"].to_string(),
+        creation_time: seconds("creationTime"),
+        expires: seconds("creationTime") + seconds("ttl"),
     }
 }
 

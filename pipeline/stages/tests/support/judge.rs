@@ -271,6 +271,12 @@ fn no_batch_is_anchored_twice(sim: &Sim) -> Verdicts {
     }
     // Of the commands with one text at most one is a success on the branch that won.
     for (id, chain) in &sim.world.chains {
+        ensure(chain.too_soon == 0, || {
+            format!(
+                "chain {id}: {} roots were sent anew while the last command could be mined",
+                chain.too_soon
+            )
+        })?;
         let mut texts = BTreeSet::new();
         for block in &chain.blocks {
             for ((_, success), (transaction, _)) in block.commands.iter().zip(&block.payload.transactions) {
