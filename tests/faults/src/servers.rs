@@ -1,5 +1,6 @@
 //! Real servers for one run: Kafka and Cassandra by `deploy/local`, and a development network in a process of its own.
 
+use std::fs::OpenOptions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -147,17 +148,18 @@ fn run(command: &mut Command) -> Result<()> {
 pub struct Devnet {
     program: PathBuf,
     arguments: Vec<String>,
+    log: PathBuf,
     process: Option<Child>,
     /// Where it listens.
     pub address: SocketAddr,
 }
 
 impl Devnet {
-    /// Starts a network; `account` pays for anchors.
+    /// Starts a network that writes into `log`; `account` pays for anchors.
     ///
     /// # Errors
     /// It does not start.
-    pub fn start(program: &Path, folder: &Path, account: &str) -> Result<Self> {
+    pub fn start(program: &Path, folder: &Path, account: &str, log: PathBuf) -> Result<Self> {
         let [port] = free_ports()?;
         let folder = folder.to_str().context("the folder's path is no text")?;
         let address = loopback(port);
@@ -165,7 +167,7 @@ impl Devnet {
             ["devnet", "--listen", &address.to_string(), "--folder", folder, "--account", account]
                 .map(str::to_owned)
                 .to_vec();
-        let mut devnet = Self { program: program.to_owned(), arguments, process: None, address };
+        let mut devnet = Self { program: program.to_owned(), arguments, log, process: None, address };
         devnet.bring_back()?;
         Ok(devnet)
     }
@@ -201,8 +203,10 @@ impl Devnet {
             crate::process::signal(process, rustix::process::Signal::CONT);
             return Ok(());
         }
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.with_context(|| self.log.display().to_string())?;
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(command.spawn().context("killick devnet does not start")?);
         Ok(())
     }

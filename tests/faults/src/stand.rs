@@ -113,7 +113,7 @@ impl Stand {
         let said = tool(&recipe.program, &config, &["keys", "init"])?;
         let account = said.split_whitespace().find(|word| word.starts_with("k:"));
         let account = account.with_context(|| format!("keys init names no account: {said}"))?;
-        let devnet = Devnet::start(&recipe.program, folder, account)?;
+        let devnet = Devnet::start(&recipe.program, &folder.join("chain"), account, logs.join("devnet.log"))?;
         let chain = Proxy::start(runtime, loopback(0), devnet.address, Framing::Bytes)?;
         links.insert("chain", Arc::new(chain));
         write_config(&config, events, &kafka, catalog, devnet.address)?;
