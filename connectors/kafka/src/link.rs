@@ -66,6 +66,8 @@ pub fn passes(error: &KafkaError) -> bool {
                 | Code::NotCoordinator
                 | Code::LeaderNotAvailable
                 | Code::NotLeaderForPartition
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
         )
     )
 }
