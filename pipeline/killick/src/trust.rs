@@ -17,6 +17,8 @@ use crate::cluster;
 use crate::config::{Config, ConfigArgs};
 use crate::stores;
 
+mod fetch;
+
 /// Writes trust files.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: killick trust own -c killick.toml --out trust.json")]
@@ -39,11 +41,23 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Asks several nodes for blocks, and trusts only what enough of them agree on.
+    ///
+    /// With receipts, the blocks that their anchors are in; else the newest block of each chain that is deep enough. Each
+    /// node is asked by itself which block is at that height below its own tip. Exit status 4 where not all that was asked
+    /// for is agreed on: the file has the rest.
+    #[command(
+        after_help = "Examples:\n  killick trust fetch receipts/ --node https://one.example --node https://two.example --with logs.json --out trust.json\n  killick trust fetch --network development --node http://127.0.0.1:1848 --depth 3 --out trust.json"
+    )]
+    Fetch(fetch::FetchArgs),
 }
 
 /// Does what `killick trust` is asked to.
 pub fn run(args: &TrustArgs) -> Outcome {
-    let Action::Own { config, out } = &args.command;
+    let (config, out) = match &args.command {
+        Action::Own { config, out } => (config, out),
+        Action::Fetch(args) => return fetch::run(args),
+    };
     let config = Config::load(config)?;
     let folder = config.keys.folder.as_deref();
     let folder =

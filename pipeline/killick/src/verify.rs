@@ -2,7 +2,7 @@
 //!
 //! Reads receipts one after the other and keeps only hashes of them, so that any number fits in little memory.
 
-mod files;
+pub mod files;
 mod json;
 mod text;
 pub mod time;
@@ -20,6 +20,7 @@ use killick_proof::together::Together;
 use killick_proof::trust::{MAX_TRUST, Trust};
 use killick_proof::verify::Verifier;
 
+use crate::cli::Failure;
 use files::{Payload, Payloads};
 pub use text::shown as shown_line;
 
@@ -112,7 +113,7 @@ impl Status {
 }
 
 /// Why nothing was verified at all.
-enum Refusal {
+pub enum Refusal {
     /// The call makes no sense: exit status 2.
     Usage(String),
     /// Something could not be read or written: exit status 1.
@@ -122,6 +123,15 @@ enum Refusal {
 impl<E: Into<anyhow::Error>> From<E> for Refusal {
     fn from(error: E) -> Self {
         Self::Failure(error.into())
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Usage(why) => Self::Usage(why),
+            Refusal::Failure(error) => Self::Failed(error),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::Refusal;
 
 /// The receipts to verify: each file as it is given, of each folder the files in it by name.
-pub(super) fn expand(given: &[PathBuf]) -> Result<Vec<PathBuf>, Refusal> {
+pub fn expand(given: &[PathBuf]) -> Result<Vec<PathBuf>, Refusal> {
     let mut receipts = Vec::new();
     for path in given {
         if !path.is_dir() {
@@ -37,7 +37,7 @@ pub(super) fn expand(given: &[PathBuf]) -> Result<Vec<PathBuf>, Refusal> {
 }
 
 /// Reads a receipt, at most one byte more than a receipt may have.
-pub(super) fn read_receipt(path: &Path) -> io::Result<Vec<u8>> {
+pub fn read_receipt(path: &Path) -> io::Result<Vec<u8>> {
     if path == Path::new("-") {
         return read_all(io::stdin().lock(), MAX_RECEIPT);
     }
@@ -45,7 +45,7 @@ pub(super) fn read_receipt(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a regular file, at most one byte more than `max`: whoever gets more than `max` knows it is too large.
-pub(super) fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+pub fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     read_all(open(path)?, max)
 }
 

@@ -1,0 +1,113 @@
+//! `killick trust fetch`: what several nodes agree on is trusted, and nothing else.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// What it prints when it ends with this status: standard output and standard error.
+fn ends(status: i32, line: &str, more: &[&Path]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_killick"));
+    let output = command.args(line.split_whitespace()).args(more).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(status), "{line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+}
+
+/// A node of the development network, on a chain of its own from here on.
+struct Node {
+    child: Child,
+    address: String,
+}
+
+impl Node {
+    fn start(folder: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_killick"));
+        let args =
+            ["devnet", "--listen", "127.0.0.1:0", "--block-interval", "50ms", "--log", "error", "--folder"];
+        let mut child = command.args(args).arg(folder).stdout(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let address = said.lines().find_map(|line| {
+            let line = line.unwrap();
+            line.split_once(" at http://").map(|(_, address)| format!("http://{address}"))
+        });
+        Self { child, address: address.unwrap() }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+fn blocks(trust: &Path) -> usize {
+    let trust: Value = serde_json::from_slice(&std::fs::read(trust).unwrap()).unwrap();
+    trust["networks"][0]["blocks"].as_array().map_or(0, Vec::len)
+}
+
+#[test]
+fn receipts_are_trusted_where_two_nodes_agree_and_only_anchored_where_they_do_not() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let (site, receipts) = (&*at("site"), &*at("receipts"));
+    std::fs::write(at("readings.csv"), "timestamp,value\n2026-03-01 00:00:00,1.5\n2026-03-01 00:05:00,2.5\n")
+        .unwrap();
+    ends(0, "run --format csv --embedded", &[site, Path::new("--input"), &at("readings.csv")]);
+    ends(0, "receipts export --embedded", &[site, Path::new("--out"), receipts]);
+    // Whoever verifies knows the log's key, and no block.
+    let mut known: Value = serde_json::from_slice(&std::fs::read(site.join("trust.json")).unwrap()).unwrap();
+    known["networks"] = json!([]);
+    let keys = &*at("keys.json");
+    std::fs::write(keys, known.to_string()).unwrap();
+    ends(4, "verify --trust", &[keys, receipts]);
+    ends(0, "verify --level anchored --trust", &[keys, receipts]);
+
+    // Two nodes with one history, and from here on two; and one that knows nothing of it.
+    for name in ["one", "two"] {
+        copy(&site.join("chain"), &at(name));
+    }
+    let [one, two, other] = ["one", "two", "other"].map(|name| Node::start(&at(name)));
+    let out = &*at("trust.json");
+    let fetch = |status, nodes: &[&Node], more: &str, receipts: &[&Path]| {
+        let nodes: String = nodes.iter().map(|node| format!(" --node {}", node.address)).collect();
+        let line = format!("trust fetch --network development --depth 2{nodes} {more} --out");
+        ends(status, &line, &[&[out, Path::new("--with"), keys], receipts].concat())
+    };
+    let said = fetch(0, &[&one, &two], "", &[receipts]);
+    assert!(said.contains("2 of 2 nodes agree"), "{said}");
+    ends(0, "verify --trust", &[out, receipts]);
+
+    let said = fetch(4, &[&one, &other], "", &[receipts]);
+    assert!(said.contains("0 blocks of development") && said.contains("not trusted: chain"), "{said}");
+    ends(4, "verify --trust", &[out, receipts]);
+    ends(0, "verify --level anchored --trust", &[out, receipts]);
+
+    // One of three may be wrong, or away; two may not.
+    fetch(0, &[&one, &other, &two], "--agree 2", &[receipts]);
+    ends(0, "verify --trust", &[out, receipts]);
+    let away =
+        Node { child: Command::new("true").spawn().unwrap(), address: "http://127.0.0.1:1".to_owned() };
+    let said = fetch(0, &[&one, &away, &two], "--agree 2", &[receipts]);
+    assert!(said.contains("127.0.0.1:1"), "{said}");
+    std::fs::remove_file(out).unwrap();
+    assert!(fetch(1, &[&one, &away], "", &[receipts]).contains("1 of 2 nodes answer"));
+    assert!(fetch(2, &[&one, &two], "--agree 1", &[receipts]).contains("more than half"));
+    assert!(!out.exists());
+
+    // Without receipts: the newest blocks, of which two histories have none in common.
+    fetch(0, &[&one], "", &[]);
+    assert_eq!(blocks(out), 20);
+    while !fetch(4, &[&one, &two], "", &[]).contains("\n0 blocks") && blocks(out) > 0 {}
+    assert_eq!(blocks(out), 0);
+}
