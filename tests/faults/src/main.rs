@@ -182,3 +182,27 @@ fn kinds(names: &[String], has_points: bool) -> Result<Vec<Kind>> {
     }
     Ok(kinds)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_a_number_or_two_in_order() {
+        assert_eq!(processes("2"), Ok((2, 2)));
+        assert_eq!(processes("2..4"), Ok((2, 4)));
+        for wrong in ["", "0", "4..2", "2..", "..3", "2...4", "two", "1..17", "-1..2"] {
+            assert!(processes(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn faults_that_need_points_happen_only_where_there_are_some() {
+        let all = ["all".to_owned()];
+        assert_eq!(kinds(&all, true).unwrap(), Kind::ALL);
+        let without = kinds(&all, false).unwrap();
+        assert!(!without.is_empty() && without.iter().all(|kind| !kind.needs_points()));
+        assert_eq!(kinds(&["none".to_owned()], true).unwrap(), []);
+        assert!(kinds(&["flood".to_owned()], true).unwrap_err().to_string().contains("late-end"));
+    }
+}

@@ -19,6 +19,8 @@ use crate::proxy::Fault;
 use crate::rest::Rest;
 use crate::stand::{Ground, Recipe, Stand, tool};
 
+/// Between two looks of an operator at the broker's transactions.
+const OPERATOR: Duration = Duration::from_secs(60);
 /// Between two lines about how it goes.
 const TELL: Duration = Duration::from_secs(10);
 /// How long the pipeline may take to come to rest when nothing is done to it any more.
@@ -71,6 +73,8 @@ pub struct Outcome {
     pub moves: u64,
     /// Brokers, catalogs and nodes of the chain that were away.
     pub outages: u64,
+    /// Transactions that a restarted broker forgot, and that were ended as an operator does.
+    pub hanging: u64,
     /// What is wrong.
     pub findings: Findings,
     /// What all of it took, checking included.
@@ -79,10 +83,11 @@ pub struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, events, kills, pauses, moves, outages, findings, took } = self;
+        let Self { seed, events, kills, pauses, moves, outages, hanging, findings, took } = self;
         write!(
             f,
-            "seed={seed} events={events} kills={kills} pauses={pauses} moves={moves} outages={outages} {findings} \
+            "seed={seed} events={events} kills={kills} pauses={pauses} moves={moves} outages={outages} \
+             hanging={hanging} {findings} \
              time={}s",
             took.as_secs()
         )
@@ -131,6 +136,7 @@ pub fn run(options: &Options, ground: &Ground) -> Result<Outcome> {
         pauses: read(&counts.pauses),
         moves: read(&counts.moves),
         outages: read(&stand.scene.outages),
+        hanging: read(&stand.scene.hanging),
         findings,
         took: begun.elapsed(),
     };
@@ -150,6 +156,7 @@ fn disturb(
     let scene = &stand.scene;
     std::thread::scope(|scope| {
         let faults = scope.spawn(|| perform(scene, &options.plan));
+        let mut operator = Instant::now();
         while !(faults.is_finished() && load.is_over()) {
             std::thread::sleep(Duration::from_millis(200));
             if scene.is_broken.load(Ordering::Relaxed) || is_interrupted() {
@@ -157,6 +164,10 @@ fn disturb(
                 break;
             }
             tell(stand, load, log, rest);
+            if operator.elapsed() > OPERATOR {
+                scene.end_hanging();
+                operator = Instant::now();
+            }
         }
         scene.stop.store(true, Ordering::Relaxed);
     });
@@ -205,6 +216,7 @@ fn tell(stand: &Stand, load: &Load, log: &mut KafkaReader, rest: &mut Rest) {
 fn settle(patience: Duration, stand: &Stand, log: &mut KafkaReader, rest: &mut Rest) -> Result<()> {
     let (begun, timeline) = (Instant::now(), &stand.scene.timeline);
     let (mut last, mut moved, mut told) = (String::new(), Instant::now(), Instant::now());
+    let mut operator = Instant::now();
     loop {
         ensure!(!is_interrupted(), INTERRUPTED);
         let Some(unfinished) = rest.unfinished(log)? else { break };
@@ -219,6 +231,10 @@ fn settle(patience: Duration, stand: &Stand, log: &mut KafkaReader, rest: &mut R
             timeline.note(format_args!("no rest: {last}"));
             eprintln!("the pipeline does not come to rest: {last}");
             return Ok(());
+        }
+        if operator.elapsed() > OPERATOR / 2 {
+            stand.scene.end_hanging();
+            operator = Instant::now();
         }
         std::thread::sleep(Duration::from_millis(250));
     }

@@ -114,7 +114,7 @@ impl Servers {
             Outage::Kill => "kill",
             Outage::Pause => "pause",
         };
-        run(self.script("server").args([server, what]))
+        run(self.script("server").args([server, what])).map(drop)
     }
 
     /// Brings it back; it answers when this returns.
@@ -123,7 +123,19 @@ impl Servers {
     /// It does not come back.
     pub fn bring_back(&self, server: &str, outage: Outage) -> Result<()> {
         let what = if outage == Outage::Pause { "resume" } else { "start" };
-        run(self.script("server").args([server, what]))
+        run(self.script("server").args([server, what])).map(drop)
+    }
+}
+
+impl Servers {
+    /// Ends transactions that the broker forgot when it restarted; a line about each.
+    ///
+    /// # Errors
+    /// The broker cannot be asked.
+    pub fn end_hanging(&self) -> Result<Vec<String>> {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("hanging"));
+        let said = run(command.arg("--dir").arg(&self.folder))?;
+        Ok(said.lines().map(str::to_owned).collect())
     }
 }
 
@@ -135,12 +147,13 @@ impl Drop for Servers {
     }
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a script to its end; returns what it wrote to standard output.
+fn run(command: &mut Command) -> Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("{command:?} does not start"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A development network in a process, which keeps what it has in a folder.

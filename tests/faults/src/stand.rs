@@ -146,6 +146,7 @@ impl Stand {
             links,
             timeline,
             locks: Locks::default(),
+            hanging: AtomicU64::new(0),
             outages: AtomicU64::new(0),
             is_broken: AtomicBool::new(false),
             stop: AtomicBool::new(false),

@@ -101,3 +101,38 @@ impl fmt::Display for Findings {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_found_is_not_clean_and_is_told() {
+        let clean = "lost=0 duplicated=0 phantom=0 wrong=0 gaps=0 overlaps=0 audit=clean fsck=clean";
+        assert!(Findings::default().are_clean());
+        assert_eq!(Findings::default().to_string(), clean);
+        let one = |set: fn(&mut Findings)| {
+            let mut findings = Findings::default();
+            set(&mut findings);
+            assert!(!findings.are_clean());
+            findings.to_string()
+        };
+        assert!(one(|found| found.lost.add(Some(7), "gone".to_owned())).contains("lost=1 "));
+        assert!(one(|found| found.duplicated.add_all(3, "twice".to_owned())).contains("duplicated=3 "));
+        assert!(one(|found| found.phantom.add(None, "nobody's".to_owned())).contains("phantom=1 "));
+        assert!(one(|found| found.wrong.add(None, "forged".to_owned())).contains("wrong=1 "));
+        assert!(one(|found| found.gaps = 2).contains("gaps=2 "));
+        assert!(one(|found| found.overlaps = 2).contains("overlaps=2 "));
+        assert!(one(|found| found.audit = 4).contains("audit=4 "));
+        assert!(one(|found| found.fsck.add(None, "a node".to_owned())).ends_with("fsck=1"));
+    }
+
+    #[test]
+    fn only_the_first_of_a_kind_are_told_in_words() {
+        let mut bad = Bad::default();
+        for number in 0..100 {
+            bad.add(Some(number), "lost".to_owned());
+        }
+        assert_eq!((bad.count, bad.numbers().count()), (100, TOLD));
+    }
+}

@@ -36,6 +36,8 @@ pub struct Scene {
     pub timeline: Arc<Timeline>,
     /// Who has the broker; who has the catalog.
     pub locks: Locks,
+    /// Transactions that the broker forgot, and an operator ended.
+    pub hanging: AtomicU64,
     /// Broker, catalog and chain that went and came.
     pub outages: AtomicU64,
     /// Set when a server does not come back: the run is over.
@@ -71,6 +73,18 @@ pub fn perform(scene: &Scene, plan: &[(Duration, Action)]) {
 }
 
 impl Scene {
+    /// Ends transactions that the broker forgot when it restarted: with them the pipeline would wait for ever.
+    pub fn end_hanging(&self) {
+        let _nobody_takes_it_away = self.locks.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.servers.end_hanging() {
+            Ok(ended) => {
+                self.hanging.fetch_add(ended.len() as u64, Ordering::Relaxed);
+                ended.iter().for_each(|what| self.timeline.note(what));
+            }
+            Err(error) => self.timeline.note(format_args!("nobody knows which transactions hang: {error:#}")),
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.is_broken.load(Ordering::Relaxed)
     }
