@@ -33,9 +33,10 @@ pub fn preflight(
     let is_starting = |hop: &&Hop| workers.iter().any(|worker| worker.stage == hop.stage);
     let hops: Vec<&Hop> = ROUTE.iter().filter(is_starting).collect();
     let stages: Vec<&str> = hops.iter().map(|hop| hop.stage).collect();
+    // First: where a transaction is open, nobody learns how far its group is.
+    let denied = start_transactions(&link, workers)?;
     let Look { topics, found, mut findings, mut rights, .. } = look(&link, wanted, &stages)?;
     rights.extend(tried(&link, &topics, &found, &hops)?);
-    let denied = start_transactions(&link, workers)?;
     for denied in denied {
         match denied {
             Denied::Right(right) => rights.push(right),

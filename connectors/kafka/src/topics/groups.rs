@@ -110,6 +110,16 @@ impl Group {
                 Err(error) if is_denied(&error) || self.hears_denial() => return Err(Unknown::Denied),
                 // The first question for any group makes the brokers choose who answers for it.
                 Err(error) if passes(&error) && Instant::now() < deadline => std::thread::sleep(AGAIN),
+                Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut) => {
+                    // Brokers that restart can forget the end of a transaction; only an operator can end it then.
+                    let tool = tool(&link.settings, "kafka-transactions");
+                    let what = format!(
+                        "{what} (a transaction that commits them has not ended; if it does not by its timeout, the brokers \
+                         have forgotten it: `{tool} find-hanging --broker-id N` shows it, and `{tool} abort` ends it, in \
+                         __consumer_offsets last)"
+                    );
+                    return Err(link.failed(&what, error).into());
+                }
                 Err(error) => return Err(link.failed(&what, error).into()),
             }
         };
