@@ -172,9 +172,9 @@ impl Proxy {
         hold_back.held = None;
     }
 
-    /// What became of those that were held back.
-    pub fn late(&self) -> Vec<Late> {
-        self.shared.hold_back().done.clone()
+    /// What became of those that were held back, since this was last asked.
+    pub fn take_late(&self) -> Vec<Late> {
+        std::mem::take(&mut self.shared.hold_back().done)
     }
 }
 

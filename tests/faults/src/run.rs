@@ -15,7 +15,7 @@ use crate::events::{Events, Mix};
 use crate::faults::{Action, perform};
 use crate::ledger::{Ledger, Plan};
 use crate::load::{Load, Pace};
-use crate::proxy::Fault;
+use crate::proxy::{Fault, Late};
 use crate::rest::Rest;
 use crate::stand::{Ground, Recipe, Stand, tool};
 
@@ -24,7 +24,7 @@ const OPERATOR: Duration = Duration::from_secs(60);
 /// Between two lines about how it goes.
 const TELL: Duration = Duration::from_secs(10);
 /// How long the pipeline may take to come to rest when nothing is done to it any more.
-const REST: Duration = Duration::from_secs(600);
+const REST: Duration = Duration::from_mins(30);
 
 /// Why a run ends early.
 const INTERRUPTED: &str = "interrupted";
@@ -110,7 +110,7 @@ pub fn run(options: &Options, ground: &Ground) -> Result<Outcome> {
 
     let pace = Pace { senders: options.senders, span: options.span };
     let load = Load::start(&stand.load, &Plan { events: options.events, mix }, &pace, &ledger)?;
-    disturb(options, &stand, &load, &mut log, &mut rest)?;
+    let ended_late = disturb(options, &stand, &load, &mut log, &mut rest)?;
     let sent = load.join()?;
     stand.scene.timeline.note(format_args!("all is sent: {sent:?}"));
     settle(options.patience, &stand, &mut log, &mut rest)?;
@@ -118,6 +118,11 @@ pub fn run(options: &Options, ground: &Ground) -> Result<Outcome> {
 
     let ledger = Ledger::read(&ledger)?;
     let mut findings = judge(options, &stand, &ledger, &events, &mut log)?;
+    for client in ended_late {
+        findings
+            .wrong
+            .add(None, format!("a late end of {client} was taken for that of the next transaction"));
+    }
     // With a bug that is no proof of anything.
     if let Err(error) = unclean
         && options.recipe.bug.is_none()
@@ -145,14 +150,14 @@ pub fn run(options: &Options, ground: &Ground) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// Does what is planned while the load is sent.
+/// Does what is planned while the load is sent. Returns whose transactions were ended by the late end of an earlier one.
 fn disturb(
     options: &Options,
     stand: &Stand,
     load: &Load,
     log: &mut KafkaReader,
     rest: &mut Rest,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let scene = &stand.scene;
     std::thread::scope(|scope| {
         let faults = scope.spawn(|| perform(scene, &options.plan));
@@ -179,12 +184,16 @@ fn disturb(
         proxy.set(Fault::None);
         proxy.let_go();
     }
+    let mut taken = Vec::new();
     for (link, proxy) in &scene.links {
-        for late in proxy.late() {
-            scene.timeline.note(format_args!("{link}: a late end of {}: {:?}", late.client, late.error));
+        for Late { client, error } in proxy.take_late() {
+            scene.timeline.note(format_args!("{link}: a late end of {client}: {error:?}"));
+            if error == Some(0) {
+                taken.push(client);
+            }
         }
     }
-    Ok(())
+    Ok(taken)
 }
 
 /// Tells how it goes, now and then.
