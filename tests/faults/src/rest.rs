@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use killick_stages::frame::UniqueFrame;
 use killick_stages::ports::Reader;
 use killick_stages::ready::ProofReady;
-use killick_stages::record::Partition;
-use killick_stages::route::{BATCHES, PROOFS, ROUTE};
+use killick_stages::record::{Partition, Record};
+use killick_stages::route::{BATCHES, PROOFS, ROUTE, UNIQUE};
 
 use crate::events::TOPICS;
 
@@ -48,8 +49,8 @@ impl Rest {
                     let (first, _) = log.range(&partition)?;
                     let next = log.committed(hop.stage, &partition)?.unwrap_or(0).max(first);
                     // The end of a partition may be the marker of a transaction: only a record is work.
-                    let unread = log.read(&partition, next, 1)?;
-                    if let Some(record) = unread.iter().find(|record| !record.is_tick()) {
+                    let unread = log.read(&partition, next, AT_ONCE)?;
+                    if let Some(record) = unread.iter().find(|record| is_work(record, topic)) {
                         return Ok(Some(format!(
                             "{} has not read {partition} from {}",
                             hop.stage, record.offset
@@ -83,6 +84,12 @@ impl Rest {
         }
         Ok(sum)
     }
+}
+
+/// Whether something has to come of a record; copies alone wait for the next leaf, and are counted with it.
+fn is_work(record: &Record, topic: &str) -> bool {
+    let is_copies = || UniqueFrame::decode(&record.value).is_ok_and(|frame| frame.statements.is_empty());
+    !(record.is_tick() || topic == UNIQUE && is_copies())
 }
 
 impl Default for Rest {
