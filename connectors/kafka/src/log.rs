@@ -17,7 +17,7 @@ use crate::plant;
 use crate::producer::KafkaProducer;
 use crate::reader::KafkaReader;
 use crate::settings::Settings;
-use crate::transactor::{Transaction, Transactor};
+use crate::transactor::{RETRY_MILLIS, Transaction, Transactor};
 
 /// Bytes of records that one poll gives.
 const POLL_BYTES: usize = 8 << 20;
@@ -117,6 +117,7 @@ impl KafkaLog {
             // As long as librdkafka lets it be: a request that times out is sent again, and its late first copy could end
             // the next transaction.
             .set("socket.timeout.ms", millis(settings.transaction_timeout))
+            .set("retry.backoff.ms", RETRY_MILLIS.to_string())
             // A record that is not taken by then spoils its transaction.
             .set("message.timeout.ms", (settings.transaction_timeout.micros() / 1_000 * 9 / 10).to_string())
             .set("linger.ms", "1")

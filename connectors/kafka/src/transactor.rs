@@ -29,8 +29,12 @@ use crate::message;
 use crate::names::Names;
 use crate::plant;
 
-/// A commit that takes longer gives reason to doubt: some request may have been sent twice.
-const SLOW: Duration = Duration::from_secs(2);
+/// How long librdkafka waits before it sends a request again, in milliseconds; it takes a fifth off or adds it.
+pub const RETRY_MILLIS: u64 = 400;
+/// A call that takes longer gives reason to doubt: a request of it may have been sent twice. It is less than any wait
+/// before a second copy, so no second copy goes unnoticed: what librdkafka tells of by itself comes later than the next
+/// transaction begins.
+const SLOW: Duration = Duration::from_millis(RETRY_MILLIS * 3 / 4);
 /// How long the start of a producer may take.
 const START: Duration = Duration::from_secs(30);
 
@@ -124,11 +128,6 @@ impl Transactor {
                     u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 );
                 self.last = Some((token, transaction.offsets.clone()));
-                if took > SLOW
-                    && let Some((_, watch)) = &self.producer
-                {
-                    watch.doubt("a slow commit");
-                }
                 Ok(())
             }
             Err(_) if plant::has("errors_ignored") => Ok(()),
@@ -209,7 +208,15 @@ impl Transactor {
             send(producer, watch, &names, output, deadline).map_err(Failed::Not)?;
         }
         plant::point("after_send");
+        // The commit waits for deliveries in steps of 100 ms; this waits for the last one. Before the offsets: as long as
+        // the brokers still end the transaction before this one, records wait a little, but a request for offsets is sent
+        // again, much later, and as if there were a doubt.
+        watch.wait(deadline).map_err(Failed::Not)?;
+        while producer.in_flight_count() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_micros(100));
+        }
         let metadata = transaction.metadata;
+        let begun = Instant::now();
         loop {
             match producer.send_offsets_to_transaction(&offsets, metadata, Timeout::Never) {
                 Ok(()) => break,
@@ -220,19 +227,17 @@ impl Transactor {
                 Err(error) => return Err(not(error)),
             }
         }
+        watch.took(begun.elapsed());
         plant::point("after_send_offsets");
-        // The commit waits for deliveries in steps of 100 ms; this waits for the last one.
-        watch.wait(deadline).map_err(Failed::Not)?;
-        while producer.in_flight_count() > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_micros(100));
-        }
         if (transaction.is_lost)() {
             return Err(Failed::Not(failed("the group has taken the partitions away")));
         }
         plant::point("before_commit");
+        let begun = Instant::now();
         loop {
             match producer.commit_transaction(Timeout::Never) {
                 Ok(()) => {
+                    watch.took(begun.elapsed());
                     plant::point("after_commit");
                     return Ok(());
                 }
@@ -406,6 +411,13 @@ impl Watch {
         self.is_doubtful.store(true, Ordering::Release);
     }
 
+    /// A call that offsets or the end of a transaction went out with took so long.
+    fn took(&self, span: Duration) {
+        if span > SLOW {
+            self.doubt("a slow commit");
+        }
+    }
+
     fn take_doubt(&self) -> Option<String> {
         if !self.is_doubtful.swap(false, Ordering::Acquire) {
             return None;
@@ -474,5 +486,22 @@ impl ProducerContext for Context {
         if is_over {
             self.watch.delivered.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_second_copy_of_a_request_goes_out_before_its_call_is_in_doubt() {
+        // Librdkafka takes up to a fifth off the pause before it sends a request again.
+        assert!(SLOW < Duration::from_millis(RETRY_MILLIS) * 4 / 5);
+        let watch = Watch::default();
+        watch.took(SLOW);
+        assert_eq!(watch.take_doubt(), None);
+        watch.took(Duration::from_millis(RETRY_MILLIS) * 4 / 5);
+        assert!(watch.take_doubt().is_some());
+        assert_eq!(watch.take_doubt(), None);
     }
 }
