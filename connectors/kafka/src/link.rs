@@ -68,6 +68,8 @@ pub fn passes(error: &KafkaError) -> bool {
                 | Code::NotLeaderForPartition
                 | Code::FencedLeaderEpoch
                 | Code::UnknownLeaderEpoch
+                // Only partitions that were there a moment ago are asked about.
+                | Code::UnknownPartition
         )
     )
 }
