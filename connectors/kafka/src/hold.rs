@@ -5,7 +5,7 @@
 //! a transaction, so a partition goes either before a transaction or after it, never within; `inbox` is what was read
 //! and not taken yet.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +25,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::client::{self, ASK, failed, list};
 use crate::figures::Figures;
+use crate::inbox::{Event, Inbox};
 use crate::log::Start;
 use crate::message;
 use crate::names::Names;
@@ -34,8 +35,6 @@ use crate::plant;
 const POLL: Duration = Duration::from_millis(50);
 /// Bytes in the inbox above which reading pauses, and below which it goes on.
 const BYTES: (usize, usize) = (16 << 20, 4 << 20);
-/// What a record costs beside its bytes.
-const RECORD: usize = 200;
 /// Records handed over at once.
 const TOGETHER: usize = 2_000;
 
@@ -56,28 +55,6 @@ pub struct Ownership {
     /// consumer says at other times may belong to no generation, and a commit under it would be taken from anyone.
     pub metadata: Option<Arc<ConsumerGroupMetadata>>,
     assignments: u64,
-}
-
-/// What was read and not taken yet.
-#[derive(Default)]
-struct Inbox {
-    events: VecDeque<Event>,
-    bytes: usize,
-    /// Why nothing more will come.
-    over: Option<String>,
-    /// An error that may pass, told once.
-    failed: Option<String>,
-    is_damaged: Option<String>,
-    /// When the stage last asked for something.
-    beat: Option<Instant>,
-}
-
-/// What the stage is told, with the number of the assignment.
-#[derive(Debug)]
-pub enum Event {
-    Assigned(Partition, Owned),
-    Revoked(Partition),
-    Record(Record),
 }
 
 /// A membership.
@@ -121,7 +98,7 @@ impl Hold {
             start,
             poll_timeout,
             ownership: Mutex::default(),
-            inbox: Mutex::new(Inbox { beat: Some(Instant::now()), ..Inbox::default() }),
+            inbox: Mutex::new(Inbox::new()),
             arrived: Condvar::new(),
             is_paused: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -172,7 +149,7 @@ impl Hold {
     pub fn take(&self, wait: Duration, bytes: usize, paused: bool) -> Result<Vec<Event>, LogError> {
         let deadline = Instant::now() + wait;
         let mut inbox = self.shared.inbox();
-        inbox.beat = Some(Instant::now());
+        inbox.beat = Instant::now();
         loop {
             let events = inbox.take(bytes, paused);
             if !events.is_empty() {
@@ -189,7 +166,7 @@ impl Hold {
 
     /// Says that the stage is alive, though it asks for no records.
     pub fn beat(&self) {
-        self.shared.inbox().beat = Some(Instant::now());
+        self.shared.inbox().beat = Instant::now();
     }
 }
 
@@ -204,70 +181,6 @@ impl Drop for Hold {
             error!(member = self.shared.member, "the polling thread ended in a panic: this is a defect");
         }
     }
-}
-
-impl Inbox {
-    fn take(&mut self, bytes: usize, paused: bool) -> Vec<Event> {
-        let mut taken = Vec::new();
-        let mut size = 0;
-        while let Some(event) = self.events.pop_front() {
-            match &event {
-                Event::Record(_) if paused || size >= bytes => {
-                    self.events.push_front(event);
-                    break;
-                }
-                Event::Record(record) => {
-                    let own = cost(record);
-                    size += own;
-                    self.bytes -= own;
-                }
-                _ => {}
-            }
-            taken.push(event);
-        }
-        taken
-    }
-
-    /// What went wrong, told when all that came before it is taken.
-    fn fault(&mut self) -> Result<(), LogError> {
-        if let Some(why) = &self.is_damaged {
-            return Err(LogError::Damaged(why.clone()));
-        }
-        if let Some(why) = &self.over {
-            return Err(LogError::Over(why.clone()));
-        }
-        self.failed.take().map_or(Ok(()), |why| Err(failed(why)))
-    }
-
-    /// What was read of a partition is void.
-    fn forget(&mut self, gone: &BTreeSet<Partition>) {
-        let mut untold = BTreeSet::new();
-        self.events.retain(|event| match event {
-            Event::Assigned(partition, ..) if gone.contains(partition) => {
-                untold.insert(partition.clone());
-                false
-            }
-            Event::Record(record) => !gone.contains(&record.partition),
-            _ => true,
-        });
-        self.bytes = self
-            .events
-            .iter()
-            .map(|event| match event {
-                Event::Record(record) => cost(record),
-                _ => 0,
-            })
-            .sum();
-        for partition in gone.difference(&untold) {
-            self.events.push_front(Event::Revoked(partition.clone()));
-        }
-    }
-}
-
-fn cost(record: &Record) -> usize {
-    let headers: usize =
-        record.headers.iter().map(|header| header.name.len() + header.value.len() + 60).sum();
-    record.key.len() + record.value.len() + headers + RECORD
 }
 
 impl Shared {
@@ -319,16 +232,13 @@ impl Shared {
 
     fn deliver(&self, records: Vec<Record>) {
         Figures::add(&self.figures.records, records.len() as u64);
-        let mut inbox = self.inbox();
-        inbox.bytes += records.iter().map(cost).sum::<usize>();
-        inbox.events.extend(records.into_iter().map(Event::Record));
-        drop(inbox);
+        self.inbox().put(records);
         self.arrived.notify_all();
     }
 
     /// Whether the stage has asked for nothing for so long that somebody else should do its work.
     fn is_stuck(&self) -> bool {
-        let still = self.inbox().beat.map_or(Duration::ZERO, |beat| beat.elapsed());
+        let still = self.inbox().beat.elapsed();
         if still > self.poll_timeout * 3 {
             // Whoever supervises the process starts it anew; nothing is lost with it.
             error!(member = self.member, ?still, "the stage hangs: ending the process");
@@ -339,7 +249,7 @@ impl Shared {
 
     /// Stops reading while much waits to be taken.
     fn press_back(&self, consumer: &BaseConsumer<Context>) {
-        let bytes = self.inbox().bytes;
+        let bytes = self.inbox().bytes();
         let is_paused = self.is_paused.load(Ordering::Relaxed);
         let change = match is_paused {
             false if bytes > BYTES.0 => true,
@@ -529,7 +439,7 @@ impl Shared {
             ownership.assignments += 1;
             let owned = Owned { assignment: ownership.assignments, committed };
             ownership.partitions.insert(partition.clone(), owned);
-            inbox.events.push_back(Event::Assigned(partition, owned));
+            inbox.assign(partition, owned);
         }
         self.figures.owned.store(ownership.partitions.len() as u64, Ordering::Relaxed);
         drop(inbox);

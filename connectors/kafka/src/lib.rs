@@ -9,6 +9,7 @@ mod access;
 mod client;
 mod figures;
 mod hold;
+mod inbox;
 mod link;
 mod log;
 mod message;

@@ -10,7 +10,8 @@ use killick_stages::stage::Part;
 
 use crate::client::{client_config, consumer_config, failed};
 use crate::figures::Figures;
-use crate::hold::{Event, Hold, Member, Owned};
+use crate::hold::{Hold, Member, Owned};
+use crate::inbox::Event;
 use crate::message;
 use crate::names::Names;
 use crate::plant;

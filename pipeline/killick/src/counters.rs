@@ -3,9 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use killick_proof::batch::BatchHeader;
-use killick_stages::frame::UniqueFrame;
+use killick_stages::manifest::Manifest;
 use killick_stages::ports::BatchRecord;
-use killick_stages::ready::ProofReady;
 use killick_stages::record::{Output, Partition};
 use killick_stages::route;
 use killick_stages::stage::Part;
@@ -64,37 +63,36 @@ impl Counters {
         }
     }
 
-    /// Takes in what `stage` committed.
-    pub fn committed(&self, stage: &str, parts: &[(Partition, Part)]) {
-        for output in parts.iter().flat_map(|(_, part)| &part.outputs) {
-            self.count(stage, output);
-        }
+    /// Takes in what a stage committed.
+    pub fn committed(&self, parts: &[(Partition, Part)]) {
+        parts.iter().flat_map(|(_, part)| &part.outputs).for_each(|output| self.count(output));
     }
 
-    fn count(&self, stage: &str, output: &Output) {
-        let add = |counter: &AtomicU64, n: usize| {
-            counter.fetch_add(n as u64, Ordering::Relaxed);
-        };
-        // What does not decode here is found, and loudly, by whoever reads it from the log.
+    fn count(&self, output: &Output) {
         match output.partition.topic.as_str() {
-            route::UNIQUE => {
-                if let Ok(frame) = UniqueFrame::decode(&output.value) {
-                    add(&self.duplicates, frame.duplicates.len());
-                    add(&self.conflicts, frame.conflicts.len());
-                }
-            }
-            // Dedup's rejections are conflicts, and counted as such.
-            route::REJECTED if stage == "ingest" => add(&self.rejected, 1),
             route::BATCHES => add(&self.batches, 1),
             route::ANCHORS => add(&self.anchors, 1),
-            route::PROOFS => {
-                if let Ok(ready) = ProofReady::decode(&output.value) {
-                    self.proven.fetch_add(ready.leaves, Ordering::Relaxed);
+            // One record a transaction, and not the events again. What does not decode here is found by the audit.
+            route::AUDIT => {
+                let Ok(Manifest { stage, tally, .. }) = Manifest::decode(&output.value) else { return };
+                match &*stage {
+                    "ingest" => add(&self.rejected, tally.rejected),
+                    "dedup" => {
+                        add(&self.duplicates, tally.duplicates);
+                        // What dedup rejects are conflicts, and they are counted as such.
+                        add(&self.conflicts, tally.rejected);
+                    }
+                    "prove" => add(&self.proven, tally.passed.events),
+                    _ => {}
                 }
             }
             _ => {}
         }
     }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
 }
 
 /// The number and the statements of a record of `batches`.

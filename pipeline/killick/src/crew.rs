@@ -54,7 +54,7 @@ impl Crew {
         let office = Office::open(runtime.clone(), world.clone(), self.stop.clone());
         let counters = Arc::clone(&self.counters);
         let tap: Tap = Arc::new(move |stage, parts| {
-            counters.committed(stage, parts);
+            counters.committed(parts);
             if let Some(tap) = &tap {
                 tap(stage, parts);
             }
