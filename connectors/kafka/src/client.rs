@@ -9,6 +9,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::statistics::{Broker, Statistics};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tracing::{debug, error, warn};
 
@@ -107,6 +108,29 @@ pub fn tell(error: &KafkaError, reason: &str) {
         },
         _ => warn!(target: "librdkafka", %error, "{reason}"),
     }
+}
+
+/// How often a client has tried to connect; `None` where it is connected, or about to be.
+pub fn attempts(statistics: &Statistics) -> Option<i64> {
+    let is_idle = |broker: &Broker| matches!(broker.state.as_str(), "INIT" | "DOWN" | "TRY_CONNECT");
+    let mut attempts = 0_i64;
+    for broker in statistics.brokers.values() {
+        if !is_idle(broker) {
+            return None;
+        }
+        attempts = attempts.saturating_add(broker.connects.unwrap_or(0));
+    }
+    Some(attempts)
+}
+
+/// Whether an error is about connections and not about what is asked.
+pub fn is_away(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let code = error.rdkafka_error_code();
+    matches!(
+        code,
+        Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut)
+    )
 }
 
 /// Connections that are lost.

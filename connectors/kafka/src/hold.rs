@@ -6,7 +6,7 @@
 //! and not taken yet.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,6 +33,9 @@ use crate::plant;
 
 /// Longest wait for records: also how late a stop is noticed.
 const POLL: Duration = Duration::from_millis(50);
+/// Statistics in a row, one a second, without a connection and without an attempt to make one: it makes several in that
+/// time where brokers are away.
+const CUT_OFF: u32 = 20;
 /// Bytes in the inbox above which reading pauses, and below which it goes on.
 const BYTES: (usize, usize) = (16 << 20, 4 << 20);
 /// Records handed over at once.
@@ -74,6 +77,10 @@ struct Shared {
     arrived: Condvar,
     is_paused: AtomicBool,
     stop: AtomicBool,
+    /// How often the consumer has tried to connect, as long as it is not connected.
+    attempts: Mutex<Option<i64>>,
+    /// Statistics in a row in which that stayed the same.
+    idle: AtomicU32,
     figures: Arc<Figures>,
 }
 
@@ -102,6 +109,8 @@ impl Hold {
             arrived: Condvar::new(),
             is_paused: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            attempts: Mutex::default(),
+            idle: AtomicU32::new(0),
             figures,
         });
         let context = Context(Arc::clone(&shared));
@@ -325,6 +334,21 @@ impl Shared {
         })
     }
 
+    /// Ends the membership once the consumer has no connection and makes none: a librdkafka that was told that its cluster has
+    /// no brokers, as a broker says that was just started or was stopped for long, may never ask anyone again.
+    fn count_attempts(&self, statistics: &Statistics) {
+        let attempts = client::attempts(statistics);
+        let before =
+            std::mem::replace(&mut *self.attempts.lock().unwrap_or_else(PoisonError::into_inner), attempts);
+        if attempts.is_none() || attempts != before {
+            self.idle.store(0, Ordering::Relaxed);
+        } else if self.idle.fetch_add(1, Ordering::Relaxed) + 1 == CUT_OFF {
+            let why = "the client has no connection to any broker and makes none; start again";
+            self.inbox().over = Some(format!("{}: {why}", self.member));
+            self.lose_all();
+        }
+    }
+
     fn lose_all(&self) {
         let mut ownership = self.ownership();
         let gone: BTreeSet<_> = std::mem::take(&mut ownership.partitions).into_keys().collect();
@@ -487,6 +511,7 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.0.count_attempts(&statistics);
         let mut lag = BTreeMap::new();
         // A transaction may be under way: then the next statistics will do.
         let Ok(ownership) = self.0.ownership.try_lock() else { return };

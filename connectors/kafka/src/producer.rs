@@ -24,7 +24,8 @@ pub struct KafkaProducer {
     config: ClientConfig,
     names: Names,
     max_record: usize,
-    /// An idempotent producer that met a fatal error takes nothing more: the next call makes another.
+    /// One that met a fatal error takes nothing more, and one that was told once that its cluster has no brokers never asks
+    /// anyone again: after either the next call makes another.
     producer: Mutex<Option<Arc<ThreadedProducer<Context>>>>,
 }
 
@@ -72,6 +73,17 @@ impl Producer for KafkaProducer {
             }
         }
         let producer = self.producer()?;
+        let outcome = self.give(&producer, outputs);
+        if matches!(outcome, Err(LogError::Failed(_))) {
+            self.current().take_if(|current| Arc::ptr_eq(current, &producer));
+        }
+        outcome
+    }
+}
+
+impl KafkaProducer {
+    /// Gives the records to the brokers, and waits until they have all of them, or one not in time.
+    fn give(&self, producer: &ThreadedProducer<Context>, outputs: &[Output]) -> Result<(), LogError> {
         let wait = Arc::new(Wait::default());
         let deadline = Instant::now() + DELIVERY + Duration::from_secs(1);
         for output in outputs {

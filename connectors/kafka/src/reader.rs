@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use killick_stages::ports::{LogError, Reader};
 use killick_stages::record::{Micros, Partition, Record};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::client::{self, ASK, Plain, client_config, consumer_config, failed, failed_at};
@@ -26,12 +26,36 @@ pub struct KafkaReader {
     settings: Settings,
     names: Names,
     name: String,
+    clients: Clients,
+    /// Where the consumer stands: the partition, and the offset behind the last record that it gave.
+    stands: Option<(Partition, u64)>,
+}
+
+/// What asks the brokers.
+struct Clients {
     consumer: BaseConsumer<Plain>,
     /// Sees the end of a partition with what is not committed yet.
     uncommitted: BaseConsumer<Plain>,
-    /// Where the consumer stands: the partition, and the offset behind the last record that it gave.
-    stands: Option<(Partition, u64)>,
     groups: HashMap<String, BaseConsumer<Plain>>,
+}
+
+impl Clients {
+    fn new(settings: &Settings, name: &str) -> Result<Self, LogError> {
+        // It never joins this group: a consumer that reads wants to have one.
+        let group = Names::new(&settings.prefix).group("reader");
+        let mut config = consumer_config(settings, name, &group).map_err(failed)?;
+        config
+            .set("enable.partition.eof", "true")
+            .set("statistics.interval.ms", "0")
+            .set("fetch.wait.max.ms", "10");
+        let mut uncommitted = client_config(settings, name).map_err(failed)?;
+        uncommitted.set("isolation.level", "read_uncommitted");
+        Ok(Self {
+            consumer: config.create_with_context(Plain).map_err(failed)?,
+            uncommitted: uncommitted.create_with_context(Plain).map_err(failed)?,
+            groups: HashMap::new(),
+        })
+    }
 }
 
 impl KafkaReader {
@@ -40,24 +64,23 @@ impl KafkaReader {
     /// # Errors
     /// [`LogError::Failed`] if the settings cannot work.
     pub fn open(settings: &Settings, name: &str) -> Result<Self, LogError> {
-        let names = Names::new(&settings.prefix);
-        // It never joins this group: a consumer that reads wants to have one.
-        let mut config = consumer_config(settings, name, &names.group("reader")).map_err(failed)?;
-        config
-            .set("enable.partition.eof", "true")
-            .set("statistics.interval.ms", "0")
-            .set("fetch.wait.max.ms", "10");
-        let mut uncommitted = client_config(settings, name).map_err(failed)?;
-        uncommitted.set("isolation.level", "read_uncommitted");
         Ok(Self {
             settings: settings.clone(),
-            names,
+            names: Names::new(&settings.prefix),
             name: name.to_owned(),
-            consumer: config.create_with_context(Plain).map_err(failed)?,
-            uncommitted: uncommitted.create_with_context(Plain).map_err(failed)?,
+            clients: Clients::new(settings, name)?,
             stands: None,
-            groups: HashMap::new(),
         })
+    }
+
+    /// Makes the clients anew after a failure: one that was told once that its cluster has no brokers, as a broker says that
+    /// was just started or was stopped for long, never asks anyone again.
+    fn or_anew<T>(&mut self, outcome: Result<T, LogError>) -> Result<T, LogError> {
+        if matches!(outcome, Err(LogError::Failed(_))) {
+            self.stands = None;
+            self.clients = Clients::new(&self.settings, &self.name)?;
+        }
+        outcome
     }
 
     /// Gives all records of a partition that were appended at or after `since`, up to its end as it is now: waits for
@@ -71,7 +94,8 @@ impl KafkaReader {
         each: &mut dyn FnMut(Record),
     ) -> Result<(), LogError> {
         let (start, _) = self.range(partition)?;
-        let (_, end) = watermarks(&self.uncommitted, &self.names, partition)?;
+        let seen = watermarks(&self.clients.uncommitted, &self.names, partition);
+        let (_, end) = self.or_anew(seen)?;
         while self.range(partition)?.1 < end {
             if Instant::now() > deadline {
                 return Err(failed(format!("a transaction on {partition} stays open")));
@@ -80,11 +104,15 @@ impl KafkaReader {
             std::thread::sleep(LOOK);
         }
         let mut next = match since {
-            Some(since) => self.offset_at(partition, since)?.unwrap_or(end),
+            Some(since) => {
+                let found = self.offset_at(partition, since);
+                self.or_anew(found)?.unwrap_or(end)
+            }
             None => start,
         };
         while next < end {
-            let records = self.gather(partition, next, REPLAY_BYTES, beat)?;
+            let records = self.gather(partition, next, REPLAY_BYTES, beat);
+            let records = self.or_anew(records)?;
             let Some(last) = records.last() else { break };
             next = last.offset + 1;
             records.into_iter().filter(|record| record.offset < end).for_each(&mut *each);
@@ -99,7 +127,7 @@ impl KafkaReader {
         let millis = Offset::Offset(since.div_euclid(1_000).max(0));
         let name = self.names.topic(partition.topic.as_str());
         list.add_partition_offset(&name, client::number(partition), millis).map_err(failed)?;
-        let found = self.uncommitted.offsets_for_times(list, ASK).map_err(|error| {
+        let found = self.clients.uncommitted.offsets_for_times(list, ASK).map_err(|error| {
             failed_at(format_args!("the first offset of {partition} since a time"), &error)
         })?;
         let Some(entry) = found.elements().into_iter().next() else { return Ok(None) };
@@ -119,7 +147,7 @@ impl KafkaReader {
         let mut list = TopicPartitionList::new();
         let name = self.names.topic(partition.topic.as_str());
         list.add_partition_offset(&name, client::number(partition), client::offset(from)?).map_err(failed)?;
-        self.consumer.assign(&list).map_err(failed)?;
+        self.clients.consumer.assign(&list).map_err(failed)?;
         self.stands = Some((partition.clone(), from));
         Ok(())
     }
@@ -139,22 +167,37 @@ fn watermarks(
 
 impl Reader for KafkaReader {
     fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>, LogError> {
-        let count = client::partition_count(&self.consumer, &self.names.topic(topic))?.unwrap_or(0);
+        let count = client::partition_count(&self.clients.consumer, &self.names.topic(topic));
+        let count = self.or_anew(count)?.unwrap_or(0);
         Ok((0..count).map(|number| Partition::new(topic, number)).collect())
     }
 
     fn range(&mut self, partition: &Partition) -> Result<(u64, u64), LogError> {
-        watermarks(&self.consumer, &self.names, partition)
+        let range = watermarks(&self.clients.consumer, &self.names, partition);
+        self.or_anew(range)
     }
 
     fn committed(&mut self, group: &str, partition: &Partition) -> Result<Option<u64>, LogError> {
-        if !self.groups.contains_key(group) {
+        let committed = self.ask_committed(group, partition);
+        self.or_anew(committed)
+    }
+
+    fn read(&mut self, partition: &Partition, from: u64, max_bytes: usize) -> Result<Vec<Record>, LogError> {
+        let records = self.gather(partition, from, max_bytes, &|| {});
+        self.or_anew(records)
+    }
+}
+
+impl KafkaReader {
+    fn ask_committed(&mut self, group: &str, partition: &Partition) -> Result<Option<u64>, LogError> {
+        let groups = &mut self.clients.groups;
+        if !groups.contains_key(group) {
             let mut config =
                 consumer_config(&self.settings, &self.name, &self.names.group(group)).map_err(failed)?;
             config.set("statistics.interval.ms", "0");
-            self.groups.insert(group.to_owned(), config.create_with_context(Plain).map_err(failed)?);
+            groups.insert(group.to_owned(), config.create_with_context(Plain).map_err(failed)?);
         }
-        let Some(consumer) = self.groups.get(group) else { return Ok(None) };
+        let Some(consumer) = groups.get(group) else { return Ok(None) };
         let list = client::list(&self.names, [partition]);
         let found = consumer
             .committed_offsets(list, ASK)
@@ -167,12 +210,6 @@ impl Reader for KafkaReader {
         }
     }
 
-    fn read(&mut self, partition: &Partition, from: u64, max_bytes: usize) -> Result<Vec<Record>, LogError> {
-        self.gather(partition, from, max_bytes, &|| {})
-    }
-}
-
-impl KafkaReader {
     /// Reads; whoever reads is alive as long as `beat` is heard.
     fn gather(
         &mut self,
@@ -189,7 +226,7 @@ impl KafkaReader {
         let deadline = Instant::now() + SILENCE;
         while bytes < max_bytes {
             beat();
-            match self.consumer.poll(Duration::from_millis(100)) {
+            match self.clients.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     let record = message::record(&message, partition.clone());
                     bytes += message.payload_len() + message.key_len() + 100;
@@ -202,7 +239,9 @@ impl KafkaReader {
                     break;
                 }
                 // News of the connections, often old: librdkafka makes new ones by itself.
-                Some(Err(error)) if is_news(&error) && Instant::now() < deadline => trouble = Some(error),
+                Some(Err(error)) if client::is_away(&error) && Instant::now() < deadline => {
+                    trouble = Some(error)
+                }
                 Some(Err(error)) => {
                     self.stands = None;
                     return Err(failed_at(format_args!("{partition} from offset {from}"), &error));
@@ -218,14 +257,4 @@ impl KafkaReader {
         }
         Ok(records)
     }
-}
-
-/// Whether an error is about connections and not about what is read.
-fn is_news(error: &KafkaError) -> bool {
-    use RDKafkaErrorCode as Code;
-    let code = error.rdkafka_error_code();
-    matches!(
-        code,
-        Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::Resolve | Code::OperationTimedOut)
-    )
 }
