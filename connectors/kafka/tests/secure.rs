@@ -199,7 +199,11 @@ fn settings_that_do_not_fit_the_brokers_are_told_from_each_other() {
             with(server.scram(), &|all| all.security = killick_kafka::Security::default()),
             "expect TLS or SASL",
         ),
-        ("TLS for nothing", with(server.mtls(), &|all| all.brokers = server.plain().brokers), "tls = false"),
+        (
+            "TLS for nothing",
+            with(server.mtls(), &|all| all.brokers = server.plain().brokers),
+            "[kafka.security] tls",
+        ),
         (
             "no certificate",
             with(server.mtls(), &|all| (all.security.certificate_file, all.security.key_file) = (None, None)),
@@ -225,7 +229,7 @@ fn settings_that_do_not_fit_the_brokers_are_told_from_each_other() {
         println!("{case}, {took:?}: {error}");
         assert!(error.contains("no broker can be used") && error.contains(remedy), "{case}: {error}");
         assert!(error.contains(&settings.brokers[0]), "{case}: {error}");
-        assert!(took < Duration::from_secs(10), "{case}: {took:?}");
+        assert!(took < Duration::from_secs(60), "{case}: {took:?}, and it was to give up by itself");
     }
     drop(silent);
 }
