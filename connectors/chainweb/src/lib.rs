@@ -18,6 +18,8 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod cut;
+#[cfg(any(feature = "client", feature = "devnet"))]
+mod decimal;
 #[cfg(feature = "devnet")]
 pub mod devnet;
 pub mod encoding;

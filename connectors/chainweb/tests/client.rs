@@ -4,12 +4,20 @@
 
 #[path = "client/branch.rs"]
 mod branch;
+#[path = "client/calls.rs"]
+mod calls;
+#[path = "client/evidence.rs"]
+mod evidence;
 #[path = "client/hostile.rs"]
 mod hostile;
 #[path = "client/nodes.rs"]
 mod nodes;
 #[path = "client/replay.rs"]
 mod replay;
+#[path = "client/replayed_blocks.rs"]
+mod replayed_blocks;
+#[path = "client/replayed_commands.rs"]
+mod replayed_commands;
 #[path = "client/server.rs"]
 mod server;
 #[allow(dead_code, reason = "the tests of the development network use the rest")]
@@ -17,3 +25,5 @@ mod server;
 mod support;
 #[path = "client/tls.rs"]
 mod tls;
+#[path = "client/traced.rs"]
+mod traced;

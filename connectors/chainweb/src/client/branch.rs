@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::NodeError;
-use super::blocks::Bounds;
 use super::node::Node;
+use super::pages::Bounds;
 use crate::cut::CutBlock;
 use crate::graph::ChainId;
 use crate::hash::Hash;

@@ -9,26 +9,34 @@
 //! - An accepted command may never be mined; a 500 says nothing about it, and nothing about the node's health; that
 //!   it exists already may mean success. Only [`Client::poll`] tells.
 //! - A result without a place in a block is made up by the node: [`Found::MadeUp`] is evidence of nothing.
+//! - A command that is only tried ([`Client::local`]) tells what the node thinks now, and proves nothing.
 //! - A question that ends without an answer may have been done all the same ([`Trouble::is_unknown`]).
 
 mod blocks;
 mod branch;
 mod error;
+mod local;
 mod node;
 mod pact;
+mod pages;
+mod payloads;
 mod pool;
 mod said;
+mod updates;
 mod wire;
 
 use std::time::Duration;
 
-pub use blocks::{Bounds, Info, Next, Page};
+pub use blocks::Info;
 pub use branch::Branches;
 pub use error::{Error, NodeError, Trouble};
+pub use local::{Balance, Ran, Tried, TriedIn, Try};
 pub use node::Node;
-pub use pact::{Found, Mined};
+pub use pact::{Found, Mined, Spv};
+pub use pages::{Bounds, Next, Page};
 pub use pool::Client;
 pub use said::{Meaning, Refusal, Said};
+pub use updates::{Update, Updates};
 
 /// Which nodes are asked, and how long.
 #[derive(Clone, Debug)]

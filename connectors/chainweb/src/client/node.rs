@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::wire::{Question, Reply, Wire};
+use super::wire::{Opened, Question, Reply, Wire};
 use super::{Config, ConfigError, NodeError, Trouble};
 use crate::graph::ChainId;
 use crate::version::Version;
@@ -107,6 +107,15 @@ impl Node {
 
     pub(super) async fn ask(&self, question: Question) -> Result<Reply, NodeError> {
         self.wire.ask(question).await
+    }
+
+    pub(super) async fn open(
+        &self,
+        what: &'static str,
+        path: String,
+        silence: Duration,
+    ) -> Result<Opened, NodeError> {
+        self.wire.open(what, path, silence).await
     }
 
     /// The error for a status that answers nothing. Where the path is unknown, the node may be of another network.

@@ -1,6 +1,7 @@
 //! Sending commands, what became of them, and proofs of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -17,6 +18,9 @@ use crate::spv::Proof;
 
 /// Bytes in the longest request that a node takes.
 const MAX_REQUEST: usize = 2 << 20;
+
+/// How long an answer to listening may take: a node gives up after 180 s.
+const LISTEN: Duration = Duration::from_secs(200);
 
 /// What a node found for a request key.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +47,27 @@ pub struct Mined {
     pub time: i64,
 }
 
+/// What a node has for a proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spv {
+    /// The proof.
+    Proof(Box<Proof>),
+    /// The command is in a block, and the target chain has not the height yet where the proof ends: ask again later.
+    NotReachable,
+    /// The node knows of no block of this chain with the command: it waits, was dropped, or was never there.
+    Unknown,
+}
+
+impl Spv {
+    /// The proof, if there is one.
+    pub fn proof(self) -> Option<Proof> {
+        match self {
+            Self::Proof(proof) => Some(*proof),
+            Self::NotReachable | Self::Unknown => None,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Place {
@@ -66,7 +91,7 @@ impl Node {
     pub async fn send(&self, chain: ChainId, commands: &[Command]) -> Result<Said, NodeError> {
         const WHAT: &str = "send";
         if let Some(why) = commands.iter().find_map(harm) {
-            return Ok(Said::Unreadable(why.to_owned()));
+            return Ok(Said::Unreadable(why));
         }
         let mut body = "{\"cmds\":[".to_owned();
         for (index, command) in commands.iter().enumerate() {
@@ -74,11 +99,8 @@ impl Node {
             body.push_str(&command.to_transaction());
         }
         body.push_str("]}");
-        if body.len() > MAX_REQUEST {
-            return Ok(Said::Unreadable(format!(
-                "{} bytes, of which a node takes {MAX_REQUEST}",
-                body.len()
-            )));
+        if let Some(why) = too_long(&body) {
+            return Ok(Said::Unreadable(why));
         }
         let reply = self.ask(Question::post(WHAT, self.of_chain(chain, "pact/api/v1/send"), body)).await?;
         match reply.status {
@@ -118,23 +140,35 @@ impl Node {
             if !keys.contains(&key) {
                 return Err(self.nonsense(WHAT, format!("it has a result of {key}, which was not asked for")));
             }
-            found.insert(key, self.found(&key, result)?);
+            found.insert(key, self.found(WHAT, &key, result)?);
         }
         Ok(found)
     }
 
-    fn found(&self, key: &Hash, result: Value) -> Result<Found, NodeError> {
-        const WHAT: &str = "poll";
-        let mut result =
-            CommandResult::from_value(result).map_err(|error| self.nonsense(WHAT, error.to_string()))?;
-        if result.request_key.parse() != Ok(*key) {
-            return Err(
-                self.nonsense(WHAT, format!("the result of {key} is one of {:.64?}", result.request_key))
-            );
+    /// Waits until a command is in a block, as long as the node lets a client wait: three minutes. `None` if it is not
+    /// there by then; it may be later. As [`Node::poll`] at depth 0: what is found may be undone, or made up.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn listen(&self, chain: ChainId, key: &Hash) -> Result<Option<Found>, NodeError> {
+        const WHAT: &str = "listen";
+        let path = self.of_chain(chain, "pact/api/v1/listen");
+        let mut question = Question::post(WHAT, path, json!({ "listen": key }).to_string());
+        question.timeout = Some(LISTEN);
+        let reply = self.ask(question).await?;
+        // One with a body comes from something between us and the node.
+        if reply.status == 504 && reply.body.is_empty() {
+            return Ok(None);
         }
+        let result = self.read(WHAT, &reply).await?;
+        self.found(WHAT, key, result).map(Some)
+    }
+
+    fn found(&self, what: &'static str, key: &Hash, result: Value) -> Result<Found, NodeError> {
+        let mut result = self.result(what, key, result)?;
         let Some(place) = result.meta_data.take() else { return Ok(Found::MadeUp(Box::new(result))) };
         let place: Place = serde_json::from_value(place)
-            .map_err(|error| self.nonsense(WHAT, format!("metaData: {error}")))?;
+            .map_err(|error| self.nonsense(what, format!("metaData: {error}")))?;
         Ok(Found::Mined(Box::new(Mined {
             result,
             height: place.block_height,
@@ -144,20 +178,45 @@ impl Node {
         })))
     }
 
-    /// The proof that a command's output is in a block of `target`: on the command's own chain in its own block, else
-    /// in the one that is as many heights above it as the chains are apart. `None` while the command is in no block,
-    /// or that block is not there.
+    /// A result, which has to be that of this command.
+    pub(super) fn result(
+        &self,
+        what: &'static str,
+        key: &Hash,
+        result: Value,
+    ) -> Result<CommandResult, NodeError> {
+        let result =
+            CommandResult::from_value(result).map_err(|error| self.nonsense(what, error.to_string()))?;
+        if result.request_key.parse() != Ok(*key) {
+            let why = format!("the result of {key} is one of {:.64?}", result.request_key);
+            return Err(self.nonsense(what, why));
+        }
+        Ok(result)
+    }
+
+    /// The proof that a command's output is in a block of `target`, if there is one. See [`Node::proof`].
     ///
     /// # Errors
     /// [`NodeError`].
     pub async fn spv(&self, chain: ChainId, key: &Hash, target: ChainId) -> Result<Option<Proof>, NodeError> {
+        self.proof(chain, key, target).await.map(Spv::proof)
+    }
+
+    /// The proof that a command's output is in a block of `target`: on the command's own chain in its own block, else
+    /// in the one that is as many heights above it as the chains are apart; asked for later, it is the same.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn proof(&self, chain: ChainId, key: &Hash, target: ChainId) -> Result<Spv, NodeError> {
         const WHAT: &str = "spv";
         let body = json!({ "requestKey": key, "targetChainId": target.to_string() }).to_string();
         let reply = self.ask(Question::post(WHAT, self.of_chain(chain, "pact/spv"), body)).await?;
         if reply.status == 400 {
-            let is_not_there = [&b"Transaction hash not found"[..], b"SPV target not reachable"];
-            if is_not_there.iter().any(|beginning| reply.body.starts_with(beginning)) {
-                return Ok(None);
+            if reply.body.starts_with(b"SPV target not reachable") {
+                return Ok(Spv::NotReachable);
+            }
+            if reply.body.starts_with(b"Transaction hash not found") {
+                return Ok(Spv::Unknown);
             }
         }
         let text: String = self.read(WHAT, &reply).await?;
@@ -173,18 +232,26 @@ impl Node {
                 self.nonsense(WHAT, format!("the proof is of {:.64?}, not of {key}", result.request_key))
             );
         }
-        Ok(Some(proof))
+        Ok(Spv::Proof(Box::new(proof)))
     }
 }
 
-/// What a node would take and come to harm by, or stumble over.
-fn harm(command: &Command) -> Option<&'static str> {
+/// Why a command must not go to a node: it would come to harm by it, or stumble over it.
+pub(super) fn harm(command: &Command) -> Option<String> {
     if command.sigs.iter().any(Option::is_none) {
-        return Some("a signature is missing");
+        return Some("a signature is missing".to_owned());
     }
-    let cmd: Value = serde_json::from_str(&command.cmd).ok()?;
+    // Our reader has bounds where a node has none: what it cannot read could be empty all the same.
+    let Ok(cmd) = serde_json::from_str::<Value>(&command.cmd) else {
+        return Some("the text of the command cannot be read as JSON".to_owned());
+    };
     let code = cmd["payload"]["exec"]["code"].as_str()?;
     let is_empty = code.lines().all(|line| line.split(';').next().is_none_or(|code| code.trim().is_empty()));
     // It would be taken, and no more blocks made.
-    is_empty.then_some("the code is empty")
+    is_empty.then(|| "the code is empty".to_owned())
+}
+
+/// Why a request must not go to a node: it would be refused, or the connection break.
+pub(super) fn too_long(body: &str) -> Option<String> {
+    (body.len() > MAX_REQUEST).then(|| format!("{} bytes, of which a node takes {MAX_REQUEST}", body.len()))
 }

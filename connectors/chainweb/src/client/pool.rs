@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::local::{Balance, Tried, Try};
 use super::node::{Health, Node};
 use super::pact::Found;
 use super::said::{Meaning, Said};
+use super::updates::Updates;
 use super::{Config, ConfigError, Error, Info, NodeError};
 use crate::cut::Cut;
 use crate::graph::ChainId;
@@ -202,6 +204,56 @@ impl Client {
         depth: u64,
     ) -> Result<BTreeMap<Hash, Found>, Error> {
         self.ask(|node| async move { node.poll(chain, keys, depth).await }).await
+    }
+
+    /// Waits until a command is in a block; `None` after three minutes without. See [`Node::listen`].
+    ///
+    /// # Errors
+    /// [`Error`] if no node answers.
+    pub async fn listen(&self, chain: ChainId, key: Hash) -> Result<Option<Found>, Error> {
+        self.ask(|node| async move { node.listen(chain, &key).await }).await
+    }
+
+    /// Lets a node try a command without sending it. See [`Node::local`].
+    ///
+    /// # Errors
+    /// [`Error`] if no node answers.
+    pub async fn local(&self, chain: ChainId, command: &Command, how: &Try) -> Result<Tried, Error> {
+        self.ask(|node| async move { node.local(chain, command, how).await }).await
+    }
+
+    /// What an account has on a chain; `None` if it does not exist there.
+    ///
+    /// # Errors
+    /// [`Error`] if no node answers.
+    pub async fn balance(&self, chain: ChainId, account: &str) -> Result<Option<Balance>, Error> {
+        self.ask(|node| async move { node.balance(chain, account).await }).await
+    }
+
+    /// New blocks, pushed by the first node that does so; `None` if none of those that answer does. See
+    /// [`Node::updates`].
+    ///
+    /// # Errors
+    /// [`Error`] if no node answers.
+    pub async fn updates(&self, silence: Duration) -> Result<Option<Updates>, Error> {
+        let mut errors = Vec::new();
+        let mut is_answered = false;
+        for node in self.by_preference().await {
+            match node.updates(silence).await {
+                Ok(updates) => {
+                    node.worked();
+                    if updates.is_some() {
+                        return Ok(updates);
+                    }
+                    is_answered = true;
+                }
+                Err(error) => {
+                    node.failed(&error);
+                    errors.push(error);
+                }
+            }
+        }
+        if is_answered { Ok(None) } else { Err(Error { nodes: errors }) }
     }
 
     /// The proof of a command's output. See [`Node::spv`].

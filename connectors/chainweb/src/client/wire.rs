@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Url};
+use reqwest::{Certificate, Response, Url};
 use serde::de::DeserializeOwned;
 
 use super::error::excerpt;
@@ -20,6 +20,10 @@ pub(super) const LARGE: usize = 16 << 20;
 /// How answers can be encoded.
 pub(super) const JSON: &str = "application/json";
 pub(super) const BINARY: &str = "application/octet-stream";
+const EVENTS: &str = "text/event-stream";
+
+/// What stands for no deadline: an answer without end has one for each of its parts.
+const ENDLESS: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// A question.
 pub(super) struct Question {
@@ -33,15 +37,17 @@ pub(super) struct Question {
     pub(super) accept: &'static str,
     /// Most bytes that the answer may have.
     pub(super) limit: usize,
+    /// How long the answer may take; `None` is as configured.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Question {
     pub(super) fn get(what: &'static str, path: String) -> Self {
-        Self { what, path, body: None, accept: JSON, limit: SMALL }
+        Self { what, path, body: None, accept: JSON, limit: SMALL, timeout: None }
     }
 
     pub(super) fn post(what: &'static str, path: String, body: String) -> Self {
-        Self { what, path, body: Some(body), accept: JSON, limit: LARGE }
+        Self { what, path, body: Some(body), accept: JSON, limit: LARGE, timeout: None }
     }
 }
 
@@ -70,6 +76,12 @@ impl Reply {
         let value = parse_strict(&self.body).map_err(|error| Trouble::Malformed(error.to_string()))?;
         serde_json::from_value(value).map_err(|error| Trouble::Malformed(error.to_string()))
     }
+}
+
+/// An answer without end, or another one.
+pub(super) enum Opened {
+    Stream(Response),
+    Reply(Reply),
 }
 
 /// The way to one node.
@@ -145,17 +157,63 @@ impl Wire {
         outcome.map_err(|trouble| self.error(what, trouble))
     }
 
+    /// Asks for server-sent events; `silence` is how long the head of the answer may take.
+    pub(super) async fn open(
+        &self,
+        what: &'static str,
+        path: String,
+        silence: Duration,
+    ) -> Result<Opened, NodeError> {
+        let begun = Instant::now();
+        let mut question = Question::get(what, path);
+        (question.accept, question.timeout) = (EVENTS, Some(ENDLESS));
+        let opened = async {
+            let response = self.send(&question).await?;
+            let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let is_stream = content_type.is_some_and(|value| value.starts_with(EVENTS));
+            match response.status().as_u16() {
+                200 if is_stream => Ok(Opened::Stream(response)),
+                200 => Err(Trouble::Malformed(format!("it is no {EVENTS}"))),
+                _ => self.collect(&question, response).await.map(Opened::Reply),
+            }
+        };
+        let opened = tokio::time::timeout(silence, opened).await;
+        let opened = opened.unwrap_or_else(|_| Err(Trouble::Timeout(silence)));
+        let elapsed = begun.elapsed();
+        match &opened {
+            Ok(Opened::Stream(_)) => {
+                tracing::debug!(node = %self.base, what, status = 200, ?elapsed, "opened")
+            }
+            Ok(Opened::Reply(reply)) => {
+                tracing::debug!(node = %self.base, what, status = reply.status, ?elapsed, "not opened");
+            }
+            Err(trouble) => tracing::debug!(node = %self.base, what, %trouble, ?elapsed, "not answered"),
+        }
+        opened.map_err(|trouble| self.error(what, trouble))
+    }
+
     async fn exchange(&self, question: &Question) -> Result<Reply, Trouble> {
+        let response = self.send(question).await?;
+        self.collect(question, response).await
+    }
+
+    async fn send(&self, question: &Question) -> Result<Response, Trouble> {
         let url = format!("{}{}", self.base, question.path);
         let request = match &question.body {
             Some(body) => self.http.post(url).header(CONTENT_TYPE, JSON).body(body.clone()),
             None => self.http.get(url),
         };
-        let request = request.header(ACCEPT, question.accept);
-        let mut response = request.send().await.map_err(|error| self.trouble(&error))?;
+        let mut request = request.header(ACCEPT, question.accept);
+        if let Some(timeout) = question.timeout {
+            request = request.timeout(timeout);
+        }
+        request.send().await.map_err(|error| self.trouble(question, &error))
+    }
+
+    async fn collect(&self, question: &Question, mut response: Response) -> Result<Reply, Trouble> {
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.trouble(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.trouble(question, &error))? {
             if body.len() + chunk.len() > question.limit {
                 return Err(Trouble::TooLarge(question.limit));
             }
@@ -164,11 +222,11 @@ impl Wire {
         Ok(Reply { status, body })
     }
 
-    fn trouble(&self, error: &reqwest::Error) -> Trouble {
+    fn trouble(&self, question: &Question, error: &reqwest::Error) -> Trouble {
         if error.is_connect() {
             Trouble::Unreachable(cause(error))
         } else if error.is_timeout() {
-            Trouble::Timeout(self.timeout)
+            Trouble::Timeout(question.timeout.unwrap_or(self.timeout))
         } else {
             Trouble::Broken(cause(error))
         }
@@ -181,7 +239,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// The innermost cause: what is around it says only that a request failed.
-fn cause(error: &reqwest::Error) -> String {
+pub(super) fn cause(error: &reqwest::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -2,12 +2,27 @@
 //!
 //! Everything else parses, and fails when it is executed, as a call of an unknown module does on a node.
 
-use super::decimal::{Decimal, integer_json};
+use super::decimal::{Decimal, balance_json, integer_json};
 use super::json::{Json, quoted};
 use super::value::pact_value;
 
 /// Deepest nesting of forms that is parsed.
 const MAX_DEPTH: usize = 128;
+
+/// Looks up what an account has, in 10^-12 of the coin.
+pub(super) type Balances<'a> = &'a dyn Fn(&str) -> Option<u128>;
+
+/// What a program sees beside itself.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The data of its command.
+    pub(super) data: &'a Json,
+    /// What `coin.get-balance` looks into; in blocks it is not executed.
+    pub(super) balances: Option<Balances<'a>>,
+}
+
+/// Gas of one `coin.get-balance`, as recorded on a node.
+const BALANCE_GAS: u64 = 15;
 
 /// A parsed program: one or more forms, of which the last is the result.
 pub(super) struct Program(Vec<Form>);
@@ -63,18 +78,26 @@ impl Program {
         Ok(Self(forms))
     }
 
-    /// Executes the program over the `data` of its command. Returns the value as the node writes it in JSON.
-    pub(super) fn execute(&self, data: &Json) -> Result<String, Failure> {
+    /// Executes the program. Returns the value as the node writes it in JSON.
+    pub(super) fn execute(&self, around: Around<'_>) -> Result<String, Failure> {
         let mut value = String::new();
         for form in &self.0 {
-            value = form.evaluate(data)?;
+            value = form.evaluate(around)?;
         }
         Ok(value)
+    }
+
+    /// Gas of the evaluation alone: less than one unit for what is executed here, but for balances.
+    pub(super) fn gas(&self) -> u64 {
+        let is_balance = |form: &&Form| matches!(form, Form::Call(forms) if is_get_balance(forms).is_some());
+        let balances = u64::try_from(self.0.iter().filter(is_balance).count()).unwrap_or(u64::MAX);
+        let has_call = self.0.iter().any(|form| matches!(form, Form::Call(_)));
+        if balances > 0 { balances.saturating_mul(BALANCE_GAS) } else { u64::from(has_call) }
     }
 }
 
 impl Form {
-    fn evaluate(&self, data: &Json) -> Result<String, Failure> {
+    fn evaluate(&self, around: Around<'_>) -> Result<String, Failure> {
         let too_large = || Failure::eval("number out of range");
         match self {
             Self::Integer(digits) => integer_json(digits).ok_or_else(too_large),
@@ -83,12 +106,25 @@ impl Form {
             Self::Bool(value) => Ok(value.to_string()),
             Self::Name(name) => Err(unsupported(name)),
             Self::Literal => Err(unsupported("list or object")),
-            Self::Call(forms) => call(forms, data),
+            Self::Call(forms) => call(forms, around),
         }
     }
 }
 
-fn call(forms: &[Form], data: &Json) -> Result<String, Failure> {
+/// The account in `(coin.get-balance "account")`.
+fn is_get_balance(forms: &[Form]) -> Option<&str> {
+    match forms {
+        [Form::Name(name), Form::Text(account)] if name == "coin.get-balance" => Some(account),
+        _ => None,
+    }
+}
+
+fn call(forms: &[Form], around: Around<'_>) -> Result<String, Failure> {
+    if let (Some(account), Some(balances)) = (is_get_balance(forms), around.balances) {
+        let none = || Failure::eval(format!("No value found in table coin_coin-table for key: {account}"));
+        return balances(account).map(balance_json).ok_or_else(none);
+    }
+    let data = around.data;
     match forms {
         [Form::Name(name)] if name == "read-msg" => pact_value(data).map_err(Failure::eval),
         [Form::Name(name), Form::Text(key)] if name == "read-msg" => match data.get(key) {
@@ -243,7 +279,9 @@ mod tests {
 
     fn run(code: &str) -> Result<String, String> {
         let data = parse(r#"{"killick":"killick/1 sha256 3 root","n":1e-7}"#).unwrap();
-        Program::parse(code)?.execute(&data).map_err(|failure| failure.message)
+        let balances = |account: &str| (account == "rich").then_some(99_999_925_000_000);
+        let around = Around { data: &data, balances: Some(&balances) };
+        Program::parse(code)?.execute(around).map_err(|failure| failure.message)
     }
 
     #[test]
@@ -264,6 +302,23 @@ mod tests {
             assert_eq!(run(code), Ok(value.to_owned()), "{code}");
         }
         assert!(run("(read-msg)").unwrap().contains("1.0e-7"));
+    }
+
+    #[test]
+    fn a_balance_is_looked_up_where_there_are_balances() {
+        assert_eq!(run("(coin.get-balance \"rich\")"), Ok("99.999925".into()));
+        assert_eq!(
+            run("(coin.get-balance 'nobody)"),
+            Err("No value found in table coin_coin-table for key: nobody".into())
+        );
+        let program = Program::parse("(coin.get-balance \"rich\")").unwrap();
+        let around = Around { data: &Json::Null, balances: None };
+        assert_eq!(
+            program.execute(around).unwrap_err().message,
+            "Module coin has no such member: get-balance"
+        );
+        let gas = |code| Program::parse(code).unwrap().gas();
+        assert_eq!((gas("1 2 \"three\""), gas("(+ 1 1)"), program.gas()), (0, 1, 15));
     }
 
     #[test]

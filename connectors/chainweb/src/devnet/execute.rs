@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha512_256};
 
-use super::code::Failure;
+use super::code::{Around, Balances, Failure};
 use super::decimal::Decimal;
 use super::json::quoted;
 use super::payload::{Action, Payload};
@@ -41,6 +41,18 @@ pub(super) fn execute(
     miner: &str,
     next_tx_id: u64,
 ) -> Result<Executed, TooBigForItsGasLimit> {
+    execute_over(payload, request_key, cmd_bytes, miner, next_tx_id, None)
+}
+
+/// As [`execute`], for code that looks at balances too.
+pub(super) fn execute_over(
+    payload: &Payload,
+    request_key: &str,
+    cmd_bytes: usize,
+    miner: &str,
+    next_tx_id: u64,
+    balances: Option<Balances<'_>>,
+) -> Result<Executed, TooBigForItsGasLimit> {
     let meta = &payload.meta;
     let proof_bytes = match &payload.action {
         Action::Cont { proof_bytes, .. } => *proof_bytes,
@@ -50,8 +62,10 @@ pub(super) fn execute(
     if initial_gas >= meta.gas_limit {
         return Err(TooBigForItsGasLimit);
     }
-    let needed = initial_gas.saturating_add(BUY_AND_REDEEM_GAS);
-    let result = match evaluate(payload) {
+    // Less than a unit of gas for the evaluation is in what it costs to buy gas.
+    let evaluation = evaluation_gas(payload).saturating_sub(1);
+    let needed = initial_gas.saturating_add(BUY_AND_REDEEM_GAS).saturating_add(evaluation);
+    let result = match evaluate(payload, balances) {
         Ok(_) if needed > meta.gas_limit => {
             Err(Failure::eval(format!("Gas limit \"{}\"exceeded: {needed}", meta.gas_limit)))
         }
@@ -69,9 +83,18 @@ pub(super) fn execute(
     Ok(Executed { output, fee, gas, tx_ids })
 }
 
-fn evaluate(payload: &Payload) -> Result<String, Failure> {
+/// Gas of the evaluation alone.
+pub(super) fn evaluation_gas(payload: &Payload) -> u64 {
     match &payload.action {
-        Action::Exec { program: Ok(program), data } => program.execute(data),
+        Action::Exec { program: Ok(program), .. } => program.gas(),
+        Action::Exec { program: Err(_), .. } | Action::Cont { .. } => 0,
+    }
+}
+
+/// Executes what a command wants to be done, without gas; the value as JSON.
+pub(super) fn evaluate(payload: &Payload, balances: Option<Balances<'_>>) -> Result<String, Failure> {
+    match &payload.action {
+        Action::Exec { program: Ok(program), data } => program.execute(Around { data, balances }),
         Action::Exec { program: Err(error), .. } => Err(Failure::eval(error.clone())),
         Action::Cont { pact_id, .. } => {
             let short: String = pact_id.chars().take(20).collect();
@@ -112,10 +135,15 @@ pub(super) fn badlisted(request_key: &str) -> String {
         kind: "TxFailure",
         message: "Transaction is badlisted because it previously failed to validate.".into(),
     };
-    let request_key = quoted(request_key);
+    without_block(0, &failure, request_key)
+}
+
+/// The result of a command that failed outside of any block.
+pub(super) fn without_block(gas: u64, failure: &Failure, request_key: &str) -> String {
     format!(
-        "{{\"gas\":0,\"result\":{},\"reqKey\":{request_key},\"logs\":null,\"metaData\":null,\"continuation\":null,\"txId\":null}}",
-        failure.json()
+        "{{\"gas\":{gas},\"result\":{},\"reqKey\":{},\"logs\":null,\"metaData\":null,\"continuation\":null,\"txId\":null}}",
+        failure.json(),
+        quoted(request_key)
     )
 }
 

@@ -11,19 +11,19 @@ use super::execute::{BLOCK_GAS_LIMIT, fee};
 use super::payload::{Action, Payload};
 
 /// Longest time to live, in seconds.
-const MAX_TTL: i64 = 172_800;
+pub(super) const MAX_TTL: i64 = 172_800;
 
 /// How far ahead of the clock a creation time may be, in seconds.
 const MAX_AHEAD: i64 = 10;
 
 /// Most signatures of a command.
-const MAX_SIGNATURES: usize = 100;
+pub(super) const MAX_SIGNATURES: usize = 100;
 
 /// Smallest gas price: 1e-8 of the coin, in 10^-12.
 const MIN_GAS_PRICE: u128 = 10_000;
 
 /// Digits after the point that a gas price may have.
-const MAX_PRICE_PLACES: u32 = 12;
+pub(super) const MAX_PRICE_PLACES: u32 = 12;
 
 /// Most bytes of commands that wait on one chain: over a hundred blocks full of anchors.
 const MAX_WAITING_BYTES: usize = 64 << 20;
@@ -207,7 +207,7 @@ fn pact_check(command: &Command, payload: &Payload, around: &Surroundings<'_>) -
 }
 
 /// What is wrong with the signatures, in the node's words.
-fn signature_text(command: &Command, error: CommandError) -> String {
+pub(super) fn signature_text(command: &Command, error: CommandError) -> String {
     let (index, why) = match error {
         CommandError::Count { signers, signatures } => {
             return format!(
@@ -231,7 +231,7 @@ fn signature_text(command: &Command, error: CommandError) -> String {
 }
 
 /// Whether the sender exists, signed, and owns what the gas limit costs at most.
-fn can_buy_gas(payload: &Payload, accounts: &BTreeMap<String, Account>) -> Result<(), String> {
+pub(super) fn can_buy_gas(payload: &Payload, accounts: &BTreeMap<String, Account>) -> Result<(), String> {
     let meta = &payload.meta;
     if meta.gas_limit == 0 {
         return Err("gas supply must be a positive quantity".into());

@@ -7,7 +7,8 @@
 //! of a node's mempool, gas and fees. What is not: contracts, several nodes, forks, and the hash of database rows
 //! in outputs (`logs`). Executed are constants, `(read-msg)`, `(read-msg 'key)` and `(+ integer integer)`; any other
 //! code becomes a failed transaction that pays its whole gas limit, as failures do on a node. Code without any
-//! form is refused: a node takes it and makes no more blocks.
+//! form is refused: a node takes it and makes no more blocks. A command that is only tried may also ask for
+//! `(coin.get-balance "account")`.
 //!
 //! | layer | what it does |
 //! |---|---|
@@ -17,11 +18,11 @@
 
 mod chain;
 mod code;
-mod decimal;
 mod execute;
 mod http;
 mod journal;
 mod json;
+mod local;
 mod mempool;
 mod network;
 mod payload;
@@ -33,6 +34,7 @@ mod value;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::decimal;
 use crate::graph::{ChainId, Graph};
 use crate::hash::Hash;
 

@@ -168,7 +168,7 @@ impl Devnet {
 
     /// As [`Devnet::listen`], for asynchronous callers and as long as a node lets them wait.
     pub(super) async fn listen_async(&self, chain: ChainId, key: &Hash) -> Option<String> {
-        let mut rounds = self.shared.rounds.subscribe();
+        let mut rounds = self.rounds();
         let mined = async {
             loop {
                 rounds.mark_unchanged();
@@ -179,6 +179,11 @@ impl Devnet {
             }
         };
         tokio::time::timeout(LISTEN_TIMEOUT, mined).await.ok().flatten()
+    }
+
+    /// Counts rounds, for who waits for the next one.
+    pub(super) fn rounds(&self) -> watch::Receiver<u64> {
+        self.shared.rounds.subscribe()
     }
 
     /// The proof that a mined command's output is in a block of `target`. See [`Network::spv`].

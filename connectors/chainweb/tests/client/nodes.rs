@@ -15,9 +15,9 @@ use super::support::{Anchor, config};
 const ZERO: ChainId = ChainId(0);
 
 /// A development network on a free port, its blocks made by hand.
-struct Served {
-    devnet: Arc<Devnet>,
-    url: String,
+pub struct Served {
+    pub devnet: Arc<Devnet>,
+    pub url: String,
     task: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -27,8 +27,12 @@ impl Drop for Served {
     }
 }
 
-async fn serve(rounds: usize) -> Served {
-    let devnet = Arc::new(Devnet::start(config()).unwrap());
+pub async fn serve(rounds: usize) -> Served {
+    serve_as(config(), rounds).await
+}
+
+pub async fn serve_as(config: chainweb::devnet::Config, rounds: usize) -> Served {
+    let devnet = Arc::new(Devnet::start(config).unwrap());
     (0..rounds).for_each(|_| devnet.make_round().unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -41,7 +45,7 @@ async fn nobody() -> String {
     format!("http://{}", listener.local_addr().unwrap())
 }
 
-fn command(nonce: &str) -> chainweb::pact::Command {
+pub fn command(nonce: &str) -> chainweb::pact::Command {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     Anchor { creation_time: i64::try_from(since.as_secs()).unwrap(), nonce, ..Anchor::default() }.sign()
 }

@@ -28,6 +28,8 @@ pub enum Act {
     Raw(Vec<u8>),
     /// These bytes, one by one with a pause between.
     Drip(Vec<u8>, Duration),
+    /// These bytes, and the end after a pause.
+    Pause(Vec<u8>, Duration),
     /// Nothing, for ever.
     Hang,
 }
@@ -137,6 +139,10 @@ async fn serve(
                 stream.write_all(&[byte]).await?;
                 tokio::time::sleep(pause).await;
             }
+        }
+        Act::Pause(bytes, pause) => {
+            stream.write_all(&bytes).await?;
+            tokio::time::sleep(pause).await;
         }
         Act::Hang => std::future::pending().await,
     }

@@ -5,6 +5,7 @@ mod hashes;
 mod pact;
 mod request;
 mod response;
+mod updates;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
+use axum::routing::get;
 
 use crate::graph::ChainId;
 
@@ -40,7 +42,8 @@ impl Asked<'_> {
 
 /// The routes of a network's service API.
 pub(super) fn router(devnet: Arc<Devnet>) -> Router {
-    Router::new().fallback(answer).with_state(devnet)
+    let updates = get(updates::headers);
+    Router::new().route("/chainweb/0.0/{network}/header/updates", updates).fallback(answer).with_state(devnet)
 }
 
 async fn answer(State(devnet): State<Arc<Devnet>>, request: Request) -> Answer {
@@ -106,6 +109,7 @@ async fn of_chain(
         ["pact", "api", "v1", "send"] => pact::send(devnet, chain, asked),
         ["pact", "api", "v1", "poll"] => pact::poll(devnet, chain, asked),
         ["pact", "api", "v1", "listen"] => pact::listen(devnet, chain, asked).await,
+        ["pact", "api", "v1", "local"] => pact::local(devnet, chain, asked),
         ["pact", "spv"] => pact::spv(devnet, chain, asked),
         _ => Err(Answer::empty(404)),
     }

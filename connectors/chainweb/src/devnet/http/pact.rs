@@ -8,6 +8,7 @@ use super::response::Answer;
 use super::{Asked, Devnet};
 use crate::devnet::SendError;
 use crate::devnet::json::{Json, quoted};
+use crate::devnet::local::{self, How};
 use crate::devnet::text;
 use crate::encoding::encode;
 use crate::graph::ChainId;
@@ -46,8 +47,7 @@ fn commands(body: &Json) -> Result<Vec<Command>, Answer> {
             None => is_swallowed = true,
         }
     }
-    let swallowed = SendError::swallowed();
-    if is_swallowed { Err(Answer::refused(swallowed.status, swallowed.text)) } else { Ok(commands) }
+    if is_swallowed { Err(swallowed()) } else { Ok(commands) }
 }
 
 /// A list with at least one item.
@@ -117,15 +117,29 @@ pub(super) async fn listen(devnet: &Devnet, chain: ChainId, asked: &Asked<'_>) -
     devnet.listen_async(chain, &key).await.map(Answer::json).ok_or_else(|| Answer::empty(504))
 }
 
+pub(super) fn local(devnet: &Devnet, chain: ChainId, asked: &Asked<'_>) -> Result<Answer, Answer> {
+    asked.only(&Method::POST)?;
+    let how = How {
+        is_preflight: asked.query.flag("preflight")?.unwrap_or(false),
+        verifies_signatures: asked.query.flag("signatureVerification")?.unwrap_or(true),
+        rewind: asked.query.number("rewindDepth")?.unwrap_or(0),
+    };
+    let command = command_of(&body(asked)?, "$").map_err(Answer::unparsed)?.ok_or_else(swallowed)?;
+    let result = devnet.read(|network| local::run(network, chain, &command, &how));
+    result.map(Answer::json).map_err(|why| Answer::refused(400, why))
+}
+
+/// What a node answers where it stumbles.
+fn swallowed() -> Answer {
+    let error = SendError::swallowed();
+    Answer::refused(error.status, error.text)
+}
+
 pub(super) fn spv(devnet: &Devnet, chain: ChainId, asked: &Asked<'_>) -> Result<Answer, Answer> {
     let body = body(asked)?;
     let text = |key: &str| body.member("$", key).and_then(|value| value.text(&format!("$.{key}")));
     let target = text("targetChainId").map_err(Answer::unparsed)?;
     let key = text("requestKey").map_err(Answer::unparsed)?;
-    let swallowed = || {
-        let error = SendError::swallowed();
-        Answer::refused(error.status, error.text)
-    };
     let target = target.parse().map(ChainId).map_err(|_| swallowed())?;
     if !devnet.graph().contains(target) {
         return Err(swallowed());

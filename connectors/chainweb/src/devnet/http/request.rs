@@ -111,6 +111,19 @@ impl Query<'_> {
         })
     }
 
+    /// A parameter that is `true` or `false`.
+    ///
+    /// # Errors
+    /// 400 with the node's text.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Answer> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| {
+            Answer::unparsed(format!(
+                "Error parsing query parameter {name} failed: could not parse: `{text}'"
+            ))
+        })
+    }
+
     /// A parameter that is a number ≥ 0.
     ///
     /// # Errors

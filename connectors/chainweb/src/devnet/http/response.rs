@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::request::Encoding;
@@ -84,13 +84,25 @@ impl IntoResponse for Answer {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         if self.is_from_application {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-            headers.insert(HeaderName::from_static("x-server-timestamp"), HeaderValue::from(now));
-            headers.insert(
-                HeaderName::from_static("x-chainweb-node-version"),
-                HeaderValue::from_static(NODE_VERSION),
-            );
+            sign(headers);
         }
         response
     }
+}
+
+/// Adds what the application puts into each of its answers: its version and the time.
+fn sign(headers: &mut HeaderMap) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    headers.insert(HeaderName::from_static("x-server-timestamp"), HeaderValue::from(now));
+    let version = HeaderValue::from_static(NODE_VERSION);
+    headers.insert(HeaderName::from_static("x-chainweb-node-version"), version);
+}
+
+/// An answer of server-sent events.
+pub(super) fn events(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    sign(headers);
+    response
 }

@@ -7,6 +7,7 @@ const MAX_DIGITS: usize = 512;
 const COIN_PLACES: i32 = 12;
 
 /// The largest integer that the node writes as a bare JSON number: 2^53 - 1.
+#[cfg(feature = "devnet")]
 const MAX_SAFE: u128 = (1 << 53) - 1;
 
 /// `digits` × 10^`exponent`, normalised: no leading and no trailing zero; zero has no digits and no sign.
@@ -48,17 +49,6 @@ impl Decimal {
         Some(Self { negative, digits, exponent })
     }
 
-    /// A number of 10^-12 parts of the coin.
-    pub(super) fn from_units(units: u128) -> Self {
-        let all = units.to_string();
-        let digits = all.trim_end_matches('0').to_owned();
-        if digits.is_empty() {
-            return Self { negative: false, digits, exponent: 0 };
-        }
-        let trailing = i32::try_from(all.len() - digits.len()).expect("u128 has at most 39 digits");
-        Self { negative: false, digits, exponent: trailing - COIN_PLACES }
-    }
-
     /// As a number of 10^-12 parts; `None` if negative, finer than that, or too large.
     pub(super) fn to_units(&self) -> Option<u128> {
         if self.digits.is_empty() {
@@ -69,21 +59,6 @@ impl Decimal {
             return None;
         }
         self.digits.parse::<u128>().ok()?.checked_mul(10_u128.checked_pow(shift)?)
-    }
-
-    /// Digits after the point.
-    pub(super) fn places(&self) -> u32 {
-        if self.exponent < 0 { self.exponent.unsigned_abs() } else { 0 }
-    }
-
-    pub(super) fn is_negative(&self) -> bool {
-        self.negative
-    }
-
-    /// The whole part, towards zero; `None` if it does not fit.
-    pub(super) fn truncated(&self) -> Option<i64> {
-        let fixed = self.fixed();
-        fixed.split('.').next().and_then(|whole| whole.parse().ok())
     }
 
     /// With all digits written out, as in the node's error texts: `0.00000001`.
@@ -101,6 +76,35 @@ impl Decimal {
             Some(0) | None => format!("{sign}0.{}{digits}", "0".repeat(places - digits.len())),
             Some(whole) => format!("{sign}{}.{}", &digits[..whole], &digits[whole..]),
         }
+    }
+}
+
+#[cfg(feature = "devnet")]
+impl Decimal {
+    /// A number of 10^-12 parts of the coin.
+    pub(super) fn from_units(units: u128) -> Self {
+        let all = units.to_string();
+        let digits = all.trim_end_matches('0').to_owned();
+        if digits.is_empty() {
+            return Self { negative: false, digits, exponent: 0 };
+        }
+        let trailing = i32::try_from(all.len() - digits.len()).expect("u128 has at most 39 digits");
+        Self { negative: false, digits, exponent: trailing - COIN_PLACES }
+    }
+
+    /// Digits after the point.
+    pub(super) fn places(&self) -> u32 {
+        if self.exponent < 0 { self.exponent.unsigned_abs() } else { 0 }
+    }
+
+    pub(super) fn is_negative(&self) -> bool {
+        self.negative
+    }
+
+    /// The whole part, towards zero; `None` if it does not fit.
+    pub(super) fn truncated(&self) -> Option<i64> {
+        let fixed = self.fixed();
+        fixed.split('.').next().and_then(|whole| whole.parse().ok())
     }
 
     /// As the node writes a decimal in JSON: a bare number (`7.5e-6`, `1.1522615`, `1000`), or
@@ -125,15 +129,26 @@ impl Decimal {
     }
 }
 
+/// An amount of the coin in 10^-12 parts as the node writes a balance. Those that paid something have all places.
+#[cfg(feature = "devnet")]
+pub(super) fn balance_json(units: u128) -> String {
+    let one = 10_u128.pow(COIN_PLACES.unsigned_abs());
+    if units <= MAX_SAFE || units % one == 0 {
+        return Decimal::from_units(units).json();
+    }
+    format!("{{\"decimal\":\"{}.{:012}\"}}", units / one, units % one)
+}
+
 /// An integer as the node writes it in JSON: `{"int":n}`, with the number as text beyond ±(2^53 - 1).
 /// `text` is an optional sign and digits.
+#[cfg(feature = "devnet")]
 pub(super) fn integer_json(text: &str) -> Option<String> {
     let number = Decimal::parse(text).filter(|number| number.places() == 0)?.fixed();
     let is_safe = number.trim_start_matches('-').parse::<u128>().is_ok_and(|number| number <= MAX_SAFE);
     Some(if is_safe { format!("{{\"int\":{number}}}") } else { format!("{{\"int\":\"{number}\"}}") })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "devnet"))]
 mod tests {
     use super::*;
 
@@ -172,6 +187,14 @@ mod tests {
         assert_eq!(Decimal::parse("1e-13").unwrap().to_units(), None);
         assert_eq!(Decimal::parse("-1").unwrap().to_units(), None);
         assert_eq!(Decimal::parse("1e300").unwrap().to_units(), None);
+    }
+
+    #[test]
+    fn balances_are_written_as_recorded() {
+        assert_eq!(balance_json(109_999_999_999_907_500_000), "{\"decimal\":\"109999999.999907500000\"}");
+        assert_eq!(balance_json(110_000_000_000_000_000_000), "110000000");
+        assert_eq!(balance_json(99_999_925_000_000), "99.999925");
+        assert_eq!(balance_json(0), "0");
     }
 
     #[test]
