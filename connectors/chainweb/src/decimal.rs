@@ -133,7 +133,7 @@ impl Decimal {
 #[cfg(feature = "devnet")]
 pub(super) fn balance_json(units: u128) -> String {
     let one = 10_u128.pow(COIN_PLACES.unsigned_abs());
-    if units <= MAX_SAFE || units % one == 0 {
+    if units <= MAX_SAFE || units.is_multiple_of(one) {
         return Decimal::from_units(units).json();
     }
     format!("{{\"decimal\":\"{}.{:012}\"}}", units / one, units % one)

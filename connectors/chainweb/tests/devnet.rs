@@ -10,5 +10,11 @@ mod commands;
 mod folder;
 #[path = "devnet/http.rs"]
 mod http;
+#[path = "devnet/recorded.rs"]
+mod recorded;
+#[path = "devnet/recorded_blocks.rs"]
+mod recorded_blocks;
+#[path = "devnet/recorded_commands.rs"]
+mod recorded_commands;
 #[path = "devnet/support.rs"]
 mod support;

@@ -1,5 +1,7 @@
 //! Trying commands without making a block, as a node does for who asks what a command would come to.
 
+use std::collections::BTreeMap;
+
 use crate::graph::ChainId;
 use crate::header::Header;
 use crate::pact::Command;
@@ -55,7 +57,11 @@ pub(super) fn run(network: &Network, id: ChainId, command: &Command, how: &How) 
         let failure = Failure { kind: "SyntaxError", message };
         return Ok(without_block(payload.meta.gas_limit, &failure, &key));
     }
-    let balances = |account: &str| balance_at(chain, height, account);
+    let paid = paid_above(chain, height);
+    let balances = |account: &str| {
+        let paid_since = paid.get(account).copied().unwrap_or_default();
+        Some(chain.accounts.get(account)?.balance.saturating_add(paid_since))
+    };
     let place = place(parent, &payload);
     if !how.is_preflight {
         return Ok(plain(&payload, &key, chain.next_tx_id, &balances, &place));
@@ -117,12 +123,16 @@ fn place(parent: &Header, payload: &Payload) -> String {
 
 /// The evaluation alone.
 fn plain(payload: &Payload, key: &str, tx_id: u64, balances: Balances<'_>, place: &str) -> String {
-    match evaluate(payload, Some(balances)) {
+    let (gas, limit) = (evaluation_gas(payload), payload.meta.gas_limit);
+    let result = match evaluate(payload, Some(balances)) {
+        Ok(_) if gas > limit => Err(Failure::eval(format!("Gas limit \"{limit}\"exceeded: {gas}"))),
+        result => result,
+    };
+    match result {
         Ok(value) => format!(
-            "{{\"gas\":{},\"result\":{{\"status\":\"success\",\"data\":{value}}},\"reqKey\":\"{key}\",\"logs\":\"{NO_LOGS}\",\"metaData\":{place},\"continuation\":null,\"txId\":{tx_id}}}",
-            evaluation_gas(payload)
+            "{{\"gas\":{gas},\"result\":{{\"status\":\"success\",\"data\":{value}}},\"reqKey\":\"{key}\",\"logs\":\"{NO_LOGS}\",\"metaData\":{place},\"continuation\":null,\"txId\":{tx_id}}}"
         ),
-        Err(failure) => without_block(payload.meta.gas_limit, &failure, key),
+        Err(failure) => without_block(limit, &failure, key),
     }
 }
 
@@ -153,16 +163,20 @@ fn preflight(
     }
 }
 
-/// What an account had when the block of a height was the newest: what it has, and what it paid since.
-fn balance_at(chain: &Chain, height: u64, account: &str) -> Option<u128> {
-    let now = chain.accounts.get(account)?.balance;
-    let later = chain.blocks().rev().take_while(|block| block.header.height > height);
-    let outputs = later.flat_map(|block| block.transactions.iter().map(|(_, output)| output));
-    Some(outputs.fold(now, |balance, output| balance.saturating_add(paid(output, account).unwrap_or(0))))
+/// What accounts paid in blocks above a height: with what they have, it is what they had.
+fn paid_above(chain: &Chain, height: u64) -> BTreeMap<String, u128> {
+    let mut paid = BTreeMap::<String, u128>::new();
+    for block in chain.blocks().rev().take_while(|block| block.header.height > height) {
+        for (account, amount) in block.transactions.iter().filter_map(|(_, output)| payment(output)) {
+            let sum = paid.entry(account).or_default();
+            *sum = sum.saturating_add(amount);
+        }
+    }
+    paid
 }
 
-/// What an account paid for the gas of a command, by the command's output.
-fn paid(output: &[u8], account: &str) -> Option<u128> {
+/// Who paid how much for the gas of a command, by the command's output.
+fn payment(output: &[u8]) -> Option<(String, u128)> {
     let output = parse(std::str::from_utf8(output).ok()?).ok()?;
     let Json::List(events) = output.get("events")? else { return None };
     let Json::List(params) = events.first()?.get("params")? else { return None };
@@ -171,5 +185,5 @@ fn paid(output: &[u8], account: &str) -> Option<u128> {
         Json::Number(text) => text,
         other => other.get("decimal")?.as_text()?,
     };
-    if from == account { Decimal::parse(amount)?.to_units() } else { None }
+    Some((from.clone(), Decimal::parse(amount)?.to_units()?))
 }

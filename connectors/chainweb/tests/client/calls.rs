@@ -36,6 +36,17 @@ async fn a_balance_is_exact_and_falls_by_what_a_command_costs() {
     let balance = client.balance(ZERO, "anchor").await.unwrap().unwrap();
     assert_eq!(balance.units, left);
     assert_eq!(Some(balance.text), served.devnet.read(|network| network.balance(ZERO, "anchor")));
+    // Below the newest block stands what was there.
+    let question = Anchor { code: "(coin.get-balance \"anchor\")", ..Anchor::default() }.sign();
+    let tip = served.devnet.tip(ZERO).unwrap().height;
+    for (height, units) in
+        [(mined.height, left), (mined.height - 1, 100_000_000_000_000), (0, 100_000_000_000_000)]
+    {
+        let how = Try { rewind: Some(tip - height), ..Try::default() };
+        let Tried::Ran(ran) = client.local(ZERO, &question, &how).await.unwrap() else { panic!("refused") };
+        let coins = ran.result.success().unwrap().as_f64().unwrap();
+        assert_eq!(((coins * 1e12).round() as u128, ran.place.unwrap().block_height), (units, height + 1));
+    }
     assert_eq!(client.balance(ChainId(1), "anchor").await.unwrap(), coins("100", 100_000_000_000_000));
     for nobody in ["nobody", "", "no", "new\nline", "\u{20ac}uro", "a\"b\\", &"x".repeat(257)] {
         assert_eq!(client.balance(ZERO, nobody).await.unwrap(), None, "{nobody:?}");
