@@ -4,7 +4,15 @@
 //! against it. Several nodes can be named: the one whose cut is high enough is asked, in the order of the list, and the
 //! next one where it does not answer as a node does.
 //!
-//! What nodes say is taken for no more than what live ones were observed to mean by it:
+//! | what | calls |
+//! |---|---|
+//! | nodes | [`Client::info`], [`Client::cut`], [`Client::look`] |
+//! | blocks | [`Client::header`], [`Node::headers`], [`Node::hashes`], [`Node::branch`], [`Node::hash_branch`], [`Client::updates`] |
+//! | payloads | [`Node::payload`], [`Node::payloads`], and both with outputs |
+//! | commands | [`Client::send`], [`Client::poll`], [`Client::listen`], [`Client::local`], [`Client::balance`] |
+//! | proofs | [`Node::proof`], [`Client::spv`], [`Branches`] |
+//!
+//! What only a [`Node`] has is asked of the best one by [`Client::ask`]. What nodes say is taken for no more than what live ones were observed to mean by it:
 //!
 //! - An accepted command may never be mined; a 500 says nothing about it, and nothing about the node's health; that
 //!   it exists already may mean success. Only [`Client::poll`] tells.

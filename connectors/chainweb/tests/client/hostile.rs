@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use chainweb::client::{Bounds, Client, Config, ConfigError, Said, Trouble};
+use chainweb::client::{Bounds, Client, Config, ConfigError, Said, Trouble, Try};
 use chainweb::pact::Command;
 use chainweb::{ChainId, Hash};
 use tokio::net::TcpListener;
@@ -34,6 +34,14 @@ async fn troubles(act: impl Fn() -> Act + Send + Sync + 'static) -> Vec<Trouble>
         node.poll(ZERO, &[hash], 0).await.unwrap_err().trouble,
         node.spv(ZERO, &hash, ZERO).await.unwrap_err().trouble,
         node.send(ZERO, &[command()]).await.unwrap_err().trouble,
+        node.headers(ZERO, &Bounds::default()).await.unwrap_err().trouble,
+        node.hashes(ZERO, &Bounds::default()).await.unwrap_err().trouble,
+        node.hash_branch(ZERO, &[], &[hash], &Bounds::default()).await.unwrap_err().trouble,
+        node.payload(ZERO, &hash).await.unwrap_err().trouble,
+        node.payloads(ZERO, &[hash]).await.unwrap_err().trouble,
+        node.listen(ZERO, &hash).await.unwrap_err().trouble,
+        node.local(ZERO, &command(), &Try::default()).await.unwrap_err().trouble,
+        node.balance(ZERO, "sender00").await.unwrap_err().trouble,
     ]
 }
 
@@ -69,6 +77,15 @@ async fn nonsense_is_an_error_and_never_an_answer() {
         assert!(node.payload_with_outputs(ZERO, &hash).await.is_err(), "{body:.40}");
         assert!(node.spv(ZERO, &hash, ZERO).await.is_err(), "{body:.40}");
         assert!(node.send(ZERO, &[command()]).await.is_err(), "{body:.40}");
+        assert!(node.headers(ZERO, &Bounds::default()).await.is_err(), "{body:.40}");
+        assert!(node.hashes(ZERO, &Bounds::default()).await.is_err(), "{body:.40}");
+        assert!(node.payload(ZERO, &hash).await.is_err(), "{body:.40}");
+        assert!(node.listen(ZERO, &hash).await.is_err(), "{body:.40}");
+        assert!(node.local(ZERO, &command(), &Try::preflight()).await.is_err(), "{body:.40}");
+        assert!(node.balance(ZERO, "sender00").await.is_err(), "{body:.40}");
+        assert!(node.updates(Duration::from_secs(5)).await.is_err(), "{body:.40}");
+        // The empty list alone is a list of payloads.
+        assert_eq!(node.payloads(ZERO, &[hash]).await.is_err(), body != "[]", "{body:.40}");
         // Of these, the empty object alone is an answer: no result of any of the keys.
         let polled = node.poll(ZERO, &[hash], 0).await;
         assert_eq!(polled.is_ok_and(|found| found.is_empty()), body == "{}", "{body:.40}");
@@ -152,6 +169,10 @@ async fn statuses_that_answer_nothing_are_errors_and_are_not_followed() {
             node.header(ZERO, &Hash([1; 32])).await.err(),
             node.poll(ZERO, &[Hash([1; 32])], 0).await.err(),
             node.spv(ZERO, &Hash([1; 32]), ZERO).await.err(),
+            node.hashes(ZERO, &Bounds::default()).await.err(),
+            node.payload(ZERO, &Hash([1; 32])).await.err(),
+            node.payloads_with_outputs(ZERO, &[Hash([1; 32])]).await.err(),
+            node.balance(ZERO, "sender00").await.err(),
         ];
         for error in found {
             let error = error.unwrap_or_else(|| panic!("{status} is an answer"));
