@@ -12,7 +12,9 @@
 //! | commands | [`Client::send`], [`Client::poll`], [`Client::listen`], [`Client::local`], [`Client::balance`] |
 //! | proofs | [`Node::proof`], [`Client::spv`], [`Branches`] |
 //!
-//! What only a [`Node`] has is asked of the best one by [`Client::ask`]. What nodes say is taken for no more than what live ones were observed to mean by it:
+//! What only a [`Node`] has is asked of the best one by [`Client::ask`].
+//!
+//! What nodes say is taken for no more than what live ones were observed to mean by it:
 //!
 //! - An accepted command may never be mined; a 500 says nothing about it, and nothing about the node's health; that
 //!   it exists already may mean success. Only [`Client::poll`] tells.

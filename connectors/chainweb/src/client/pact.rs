@@ -87,7 +87,7 @@ impl Node {
     /// Gives commands to the node, all or none. The same ones may be sent again and again.
     ///
     /// # Errors
-    /// [`NodeError`]; after a [`Trouble::is_unknown`] the node may have taken them.
+    /// [`NodeError`]; after a [`super::Trouble::is_unknown`] the node may have taken them.
     pub async fn send(&self, chain: ChainId, commands: &[Command]) -> Result<Said, NodeError> {
         const WHAT: &str = "send";
         if let Some(why) = commands.iter().find_map(harm) {
