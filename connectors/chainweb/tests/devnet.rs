@@ -6,10 +6,17 @@
 mod blocks;
 #[path = "devnet/commands.rs"]
 mod commands;
+#[cfg(feature = "client")]
+#[path = "devnet/faults.rs"]
+mod faults;
 #[path = "devnet/folder.rs"]
 mod folder;
+#[path = "devnet/forks.rs"]
+mod forks;
 #[path = "devnet/http.rs"]
 mod http;
+#[path = "devnet/nodes.rs"]
+mod nodes;
 #[path = "devnet/recorded.rs"]
 mod recorded;
 #[path = "devnet/recorded_blocks.rs"]

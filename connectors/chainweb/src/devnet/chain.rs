@@ -1,47 +1,18 @@
-//! One chain: its newest blocks, the accounts, what is mined and what waits.
+//! One chain: its newest blocks and their forks, the accounts, what is mined and what waits.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 
 use crate::graph::ChainId;
 use crate::hash::Hash;
 use crate::header::Header;
-use crate::payload::PayloadWithOutputs;
 
+use super::block::{Block, Charge, NewBlock};
 use super::execute::{BLOCK_GAS_LIMIT, execute, fee};
 use super::mempool::{Account, Mempool};
-use super::store::{Reader, Writer};
 
 /// How far ahead of its parent block the creation time of a mined command may be, in seconds.
 const MAX_AHEAD_OF_PARENT: i64 = 95;
-
-/// A block without what can be computed again: miner data and coinbase.
-#[derive(Clone, Debug)]
-pub(super) struct Block {
-    pub(super) header: Header,
-    /// Each transaction with its output.
-    pub(super) transactions: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The coinbase's id in the database; `None` for genesis, which has no coinbase.
-    pub(super) coinbase_tx_id: Option<u64>,
-}
-
-/// What a mined command changes.
-#[derive(Clone, Debug)]
-pub(super) struct Charge {
-    pub(super) key: Hash,
-    pub(super) sender: String,
-    /// In 10^-12 of the coin.
-    pub(super) fee: u128,
-    pub(super) tx_ids: u64,
-    /// The second in which the command expires.
-    pub(super) expires: i64,
-}
-
-/// A block that is made and not yet part of the chain, with what it changes.
-#[derive(Clone, Debug)]
-pub(super) struct NewBlock {
-    pub(super) block: Block,
-    pub(super) charges: Vec<Charge>,
-}
 
 /// Where a command was mined.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +33,11 @@ pub(super) struct Chain {
     pub(super) id: ChainId,
     /// The newest blocks, ascending by height without a gap; never empty.
     blocks: VecDeque<Block>,
+    /// Blocks that were undone, by height and hash: known, and not part of the chain.
+    orphans: BTreeMap<(u64, Hash), Block>,
+    /// The height of each known block, orphans too.
     heights: HashMap<Hash, u64>,
+    /// The height of each known payload. A block and an orphan beside it can have the same one.
     payloads: HashMap<Hash, u64>,
     pub(super) accounts: BTreeMap<String, Account>,
     pub(super) mined: HashMap<Hash, Mined>,
@@ -77,6 +52,7 @@ impl Chain {
         let mut chain = Self {
             id,
             blocks: VecDeque::new(),
+            orphans: BTreeMap::new(),
             heights: HashMap::new(),
             payloads: HashMap::new(),
             accounts,
@@ -102,33 +78,79 @@ impl Chain {
         self.blocks.get(usize::try_from(index).ok()?)
     }
 
-    pub(super) fn height_of(&self, block: &Hash) -> Option<u64> {
-        self.heights.get(block).copied()
+    /// A block by its hash, orphans too.
+    pub(super) fn by_hash(&self, hash: &Hash) -> Option<&Block> {
+        let height = *self.heights.get(hash)?;
+        let block = self.at(height).filter(|block| block.header.hash == *hash);
+        block.or_else(|| self.orphans.get(&(height, *hash)))
     }
 
-    pub(super) fn by_hash(&self, block: &Hash) -> Option<&Block> {
-        self.at(self.height_of(block)?)
-    }
-
+    /// A block by the hash of its payload, orphans too.
     pub(super) fn by_payload(&self, payload: &Hash) -> Option<&Block> {
-        self.at(*self.payloads.get(payload)?)
+        let height = *self.payloads.get(payload)?;
+        let mut blocks = self.at(height).into_iter().chain(self.orphans_at(height));
+        blocks.find(|block| block.header.payload_hash == *payload)
     }
 
-    /// All blocks that are kept, ascending.
+    fn orphans_at(&self, height: u64) -> impl Iterator<Item = &Block> {
+        self.orphans.range(at_height(height)).map(|(_, orphan)| orphan)
+    }
+
+    /// All known blocks at a height, in the order of their hashes.
+    pub(super) fn all_at(&self, height: u64) -> Vec<&Block> {
+        let mut blocks: Vec<_> = self.at(height).into_iter().chain(self.orphans_at(height)).collect();
+        blocks.sort_by_key(|block| block.header.hash);
+        blocks
+    }
+
+    /// The largest height of a known block.
+    pub(super) fn last_height(&self) -> u64 {
+        let orphan = self.orphans.last_key_value().map_or(0, |((height, _), _)| *height);
+        orphan.max(self.tip().header.height)
+    }
+
+    /// All known blocks that `upper` and their ancestors are, and none of `lower` and theirs; those with the greatest
+    /// height first.
+    pub(super) fn branch<'a>(&'a self, lower: &[Hash], upper: &[Hash]) -> Branch<'a> {
+        let side = |hashes: &[Hash], is_wanted: bool| {
+            let known = hashes.iter().filter_map(|hash| Some((self.by_hash(hash)?.header.height, *hash)));
+            known.map(|place| (place, is_wanted)).collect::<Vec<_>>()
+        };
+        // A block on both sides is not wanted: what comes later counts.
+        let open = side(upper, true).into_iter().chain(side(lower, false)).collect();
+        Branch { chain: self, open }
+    }
+
+    pub(super) fn orphans(&self) -> impl Iterator<Item = &Block> {
+        self.orphans.values()
+    }
+
+    /// All blocks of the chain that are kept, ascending.
     pub(super) fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
         self.blocks.iter()
     }
 
     /// Appends a block to the history, without its changes.
     pub(super) fn push(&mut self, block: Block) {
-        self.heights.insert(block.header.hash, block.header.height);
-        self.payloads.insert(block.header.payload_hash, block.header.height);
+        let Header { hash, height, payload_hash, .. } = block.header;
+        self.heights.insert(hash, height);
+        self.payloads.insert(payload_hash, height);
+        self.orphans.remove(&(height, hash)); // it may come back
         self.blocks.push_back(block);
+    }
+
+    /// Takes note of a block that is not part of the chain.
+    pub(super) fn push_orphan(&mut self, block: Block) {
+        let Header { hash, height, payload_hash, .. } = block.header;
+        self.heights.insert(hash, height);
+        self.payloads.insert(payload_hash, height);
+        self.orphans.insert((height, hash), block);
     }
 
     /// Replaces the whole history, for a chain that is read back.
     pub(super) fn clear(&mut self) {
         self.blocks.clear();
+        self.orphans.clear();
         self.heights.clear();
         self.payloads.clear();
     }
@@ -148,21 +170,80 @@ impl Chain {
         self.push(new.block);
     }
 
-    /// Drops blocks below the newest `retain`, and what is mined there and expired.
+    /// Undoes all blocks above the height `keep` and gives them back, ascending: they become orphans. `None`, and
+    /// nothing is changed, if that is below what is kept.
+    pub(super) fn rewind(&mut self, keep: u64) -> Option<Vec<NewBlock>> {
+        let above = keep.checked_sub(self.first_height())?.checked_add(1)?;
+        let above = usize::try_from(above).ok()?.min(self.blocks.len());
+        let undone = self.blocks.range(above..).cloned().map(NewBlock::of).collect::<Option<Vec<_>>>()?;
+        self.blocks.truncate(above);
+        for new in undone.iter().rev() {
+            for charge in &new.charges {
+                if let Some(account) = self.accounts.get_mut(&charge.sender) {
+                    account.balance = account.balance.saturating_add(charge.fee);
+                }
+                self.mined.remove(&charge.key);
+            }
+            self.next_tx_id = new.block.coinbase_tx_id.unwrap_or(0);
+            self.push_orphan(new.block.clone());
+        }
+        Some(undone)
+    }
+
+    /// Lets commands of undone blocks wait again, unless they are mined elsewhere.
+    pub(super) fn take_back(&mut self, undone: &[NewBlock]) {
+        for (command, payload) in undone.iter().flat_map(NewBlock::commands) {
+            if !self.mined.contains_key(&command.hash) {
+                self.mempool.put_back(command, payload);
+            }
+        }
+    }
+
+    /// Drops blocks below the newest `retain`, and what is mined there and expired. Of orphans, the newest are kept.
     pub(super) fn trim(&mut self, retain: u64) {
         let tip = &self.tip().header;
         let (first, now) = (tip.height.saturating_sub(retain), seconds(tip.creation_time));
         let mut has_dropped = false;
         while self.blocks.len() > 1 && self.first_height() < first {
             if let Some(block) = self.blocks.pop_front() {
-                self.heights.remove(&block.header.hash);
-                self.payloads.remove(&block.header.payload_hash);
+                self.forget(&block.header);
                 has_dropped = has_dropped || !block.transactions.is_empty();
             }
+        }
+        while self.orphans.len() as u64 > retain
+            || self.orphans.first_key_value().is_some_and(|((height, _), _)| *height < first)
+        {
+            let Some((_, orphan)) = self.orphans.pop_first() else { break };
+            self.forget(&orphan.header);
         }
         // Looked through only now and then: it costs as much as there are commands within their time to live.
         if has_dropped || first % 1024 == 1 {
             self.mined.retain(|_, mined| mined.height >= first || mined.expires > now);
+        }
+    }
+
+    /// Removes a dropped block from the indexes.
+    fn forget(&mut self, dropped: &Header) {
+        self.heights.remove(&dropped.hash);
+        let other = self.by_payload(&dropped.payload_hash);
+        if other.is_none() {
+            self.payloads.remove(&dropped.payload_hash);
+        }
+    }
+
+    /// The same chain for another node, with nothing that waits.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            id: self.id,
+            blocks: self.blocks.clone(),
+            orphans: self.orphans.clone(),
+            heights: self.heights.clone(),
+            payloads: self.payloads.clone(),
+            accounts: self.accounts.clone(),
+            mined: self.mined.clone(),
+            mempool: Mempool::default(),
+            prepared: Prepared::default(),
+            next_tx_id: self.next_tx_id,
         }
     }
 
@@ -181,7 +262,8 @@ impl Chain {
                 gone.push(*key);
                 continue;
             }
-            if meta.creation_time > now.saturating_add(MAX_AHEAD_OF_PARENT) || meta.gas_limit > gas_left {
+            let is_early = meta.creation_time > now.saturating_add(MAX_AHEAD_OF_PARENT);
+            if is_early || meta.gas_limit > gas_left || waiting.is_stuck {
                 continue;
             }
             let in_account = self.accounts.get(&meta.sender).map_or(0, |account| account.balance);
@@ -214,64 +296,40 @@ impl Chain {
     }
 }
 
+/// The branch of a tree of blocks: see [`Chain::branch`].
+pub(super) struct Branch<'a> {
+    chain: &'a Chain,
+    /// The blocks to go on from, and whether they are wanted.
+    open: BTreeMap<(u64, Hash), bool>,
+}
+
+impl<'a> Iterator for Branch<'a> {
+    type Item = &'a Block;
+
+    fn next(&mut self) -> Option<&'a Block> {
+        loop {
+            if !self.open.values().any(|is_wanted| *is_wanted) {
+                return None;
+            }
+            let ((_, hash), is_wanted) = self.open.pop_last()?;
+            let block = self.chain.by_hash(&hash)?;
+            if let Some(parent) = self.chain.by_hash(&block.header.parent) {
+                let parent = (parent.header.height, parent.header.hash);
+                self.open.entry(parent).and_modify(|wanted| *wanted &= is_wanted).or_insert(is_wanted);
+            }
+            if is_wanted {
+                return Some(block);
+            }
+        }
+    }
+}
+
+/// The places of all blocks at a height.
+fn at_height(height: u64) -> RangeInclusive<(u64, Hash)> {
+    (height, Hash([0; 32]))..=(height, Hash([255; 32]))
+}
+
 /// Whole seconds of a time in µs.
 pub(super) fn seconds(time: i64) -> i64 {
     time.div_euclid(1_000_000)
-}
-
-impl Block {
-    pub(super) fn write(&self, out: &mut Writer) {
-        out.bytes(&self.header.encode());
-        out.u64(self.coinbase_tx_id.unwrap_or(u64::MAX));
-        out.u64(self.transactions.len() as u64);
-        for (transaction, output) in &self.transactions {
-            out.bytes(transaction);
-            out.bytes(output);
-        }
-    }
-
-    pub(super) fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let header = Header::decode(from.bytes()?).ok()?;
-        let coinbase_tx_id = Some(from.u64()?).filter(|&id| id != u64::MAX);
-        let mut transactions = Vec::new();
-        for _ in 0..from.u64()? {
-            transactions.push((from.bytes()?.to_vec(), from.bytes()?.to_vec()));
-        }
-        Some(Self { header, transactions, coinbase_tx_id })
-    }
-}
-
-impl NewBlock {
-    pub(super) fn write(&self, out: &mut Writer) {
-        self.block.write(out);
-        for charge in &self.charges {
-            out.0.extend_from_slice(&charge.key.0);
-            out.bytes(charge.sender.as_bytes());
-            out.u128(charge.fee);
-            out.u64(charge.tx_ids);
-            out.i64(charge.expires);
-        }
-    }
-
-    pub(super) fn read(from: &mut Reader<'_>) -> Option<Self> {
-        let block = Block::read(from)?;
-        let mut charges = Vec::new();
-        for _ in &block.transactions {
-            charges.push(Charge {
-                key: Hash(from.hash()?),
-                sender: from.text()?,
-                fee: from.u128()?,
-                tx_ids: from.u64()?,
-                expires: from.i64()?,
-            });
-        }
-        Some(Self { block, charges })
-    }
-}
-
-/// The payload of a genesis block: no transactions, no miner, no coinbase.
-pub(super) fn genesis_payload() -> PayloadWithOutputs {
-    let miner = br#"{"account":"NoMiner","predicate":"<","public-keys":[]}"#;
-    let coinbase = br#"{"gas":0,"result":{"status":"success","data":"NO_COINBASE"},"reqKey":"DldRwCblQ7Loqy6wYJnaodHl30d3j3eH-qtFzfEv46g","logs":null,"metaData":null,"continuation":null,"txId":null}"#;
-    PayloadWithOutputs::new(Vec::new(), miner.to_vec(), coinbase.to_vec())
 }

@@ -18,6 +18,12 @@ const BUY_AND_REDEEM_GAS: u64 = 70;
 /// Hash of the coin contract of a 2.32 node, as it stands in every event of it.
 const COIN_MODULE_HASH: &str = "3iIBQdJnst44Z2ZgXoHPkAauybJ0h85l_en_SGHNibE";
 
+/// Transaction ids of the database that a successful command uses up.
+pub(super) const SUCCESS_TX_IDS: u64 = 3;
+
+/// Transaction ids of the database that a failed command uses up.
+pub(super) const FAILURE_TX_IDS: u64 = 2;
+
 /// What became of a command in a block.
 pub(super) struct Executed {
     /// The command result, compact JSON: the leaf of the block's outputs.
@@ -74,9 +80,9 @@ pub(super) fn execute_over(
     let (gas, result, tx_id, tx_ids) = match result {
         Ok(value) => {
             let result = format!("{{\"status\":\"success\",\"data\":{value}}}");
-            (needed, result, Some(next_tx_id + 1), 3)
+            (needed, result, Some(next_tx_id + 1), SUCCESS_TX_IDS)
         }
-        Err(failure) => (meta.gas_limit, failure.json(), None, 2),
+        Err(failure) => (meta.gas_limit, failure.json(), None, FAILURE_TX_IDS),
     };
     let fee = fee(gas, &meta.gas_price).unwrap_or(u128::MAX);
     let output = command_result(gas, &result, request_key, &transfer(&meta.sender, miner, fee), tx_id);

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::graph::ChainId;
 use crate::hash::Hash;
 
-use super::chain::{Block, Chain, Mined, NewBlock};
+use super::block::{Block, NewBlock};
+use super::chain::{Chain, Mined};
+use super::fork::Change;
 use super::mempool::Account;
 use super::network::Network;
 use super::store::{Reader, Store, StoreError, Writer};
@@ -14,8 +17,12 @@ use super::store::{Reader, Store, StoreError, Writer};
 const SNAPSHOT: u8 = b'S';
 /// Blocks that the state of the snapshot has in it already.
 const HISTORY: u8 = b'H';
+/// Blocks that are no part of their chains.
+const ORPHANS: u8 = b'O';
 /// Blocks that change the state.
 const ROUND: u8 = b'R';
+/// Heights that chains go back to, then blocks that change the state.
+const FORK: u8 = b'F';
 
 /// Heights of history in one frame.
 const HEIGHTS_PER_FRAME: u64 = 64;
@@ -57,8 +64,18 @@ impl Journal {
                         chain.ok_or("block of an unknown chain")?.push(block);
                     }
                 }
-                ROUND => {
+                ORPHANS => {
+                    while !body.0.is_empty() {
+                        let block = Block::read(&mut body).ok_or("unreadable block")?;
+                        check_alone(network, &block)?;
+                        let chain = network.chain_mut(block.header.chain);
+                        chain.ok_or("block of an unknown chain")?.push_orphan(block);
+                    }
+                }
+                ROUND | FORK => {
                     rounds += 1;
+                    let rewinds = if *kind == FORK { read_rewinds(network, &mut body)? } else { Vec::new() };
+                    network.apply_change(Change { rewinds, blocks: Vec::new() });
                     while !body.0.is_empty() {
                         let new = NewBlock::read(&mut body).ok_or("unreadable block")?;
                         check(network, &new.block)?;
@@ -83,6 +100,8 @@ impl Journal {
                 what: "no blocks of a chain",
             });
         }
+        // What waits is in no file; and what forks left waiting was lost with the process.
+        network.lose_mempool();
         Ok(Self { store, rounds, is_broken: false })
     }
 
@@ -91,10 +110,17 @@ impl Journal {
         self.is_broken || self.rounds >= network.retain()
     }
 
-    /// Makes a round of blocks durable; only then they may become part of the network.
-    pub(super) fn append(&mut self, round: &[NewBlock]) -> Result<(), StoreError> {
-        let mut out = Writer(vec![ROUND]);
-        round.iter().for_each(|new| new.write(&mut out));
+    /// Makes a change durable; only then it may be seen.
+    pub(super) fn append(&mut self, change: &Change) -> Result<(), StoreError> {
+        let mut out = Writer(vec![if change.rewinds.is_empty() { ROUND } else { FORK }]);
+        if !change.rewinds.is_empty() {
+            out.u64(change.rewinds.len() as u64);
+        }
+        for (chain, height) in &change.rewinds {
+            out.u64(u64::from(chain.0));
+            out.u64(*height);
+        }
+        change.blocks.iter().for_each(|new| new.write(&mut out));
         self.is_broken = true;
         let appended = self.store.append(&out.0);
         appended.map_err(|cause| StoreError::Io { path: self.store.path().to_owned(), cause })?;
@@ -122,7 +148,12 @@ impl Journal {
             }
             out.0
         });
-        let rewritten = self.store.rewrite(snapshot.chain(history));
+        let orphans = network.chains().iter().filter(|chain| chain.orphans().next().is_some()).map(|chain| {
+            let mut out = Writer(vec![ORPHANS]);
+            chain.orphans().for_each(|block| block.write(&mut out));
+            out.0
+        });
+        let rewritten = self.store.rewrite(snapshot.chain(history).chain(orphans));
         rewritten.map_err(|cause| StoreError::Io { path: self.store.path().to_owned(), cause })?;
         (self.rounds, self.is_broken) = (0, false);
         Ok(())
@@ -143,10 +174,30 @@ fn check(network: &Network, block: &Block) -> Result<(), &'static str> {
     {
         return Err("block that does not continue its chain");
     }
+    check_alone(network, block)
+}
+
+/// Checks that a block has the contents that its header says, and that they can be undone.
+fn check_alone(network: &Network, block: &Block) -> Result<(), &'static str> {
     if !block.header.verify_hash() || network.payload_of(block).payload_hash != block.header.payload_hash {
         return Err("block with another hash than its contents");
     }
-    Ok(())
+    block.charges().map(|_| ()).ok_or("block with commands that cannot be read")
+}
+
+/// The heights that chains go back to, all of them kept.
+fn read_rewinds(network: &Network, from: &mut Reader<'_>) -> Result<Vec<(ChainId, u64)>, &'static str> {
+    let mut rewinds = Vec::new();
+    for _ in 0..from.u64().ok_or("unreadable fork")? {
+        let (chain, height) = from.u64().zip(from.u64()).ok_or("unreadable fork")?;
+        let id = ChainId(u32::try_from(chain).map_err(|_| "fork of an unknown chain")?);
+        let chain = network.chain(id).ok_or("fork of an unknown chain")?;
+        if height < chain.first_height() {
+            return Err("fork below the first block of its chain");
+        }
+        rewinds.push((id, height));
+    }
+    Ok(rewinds)
 }
 
 fn write_chain(chain: &Chain, out: &mut Writer) {

@@ -44,6 +44,8 @@ pub(super) struct Account {
 pub(super) struct Waiting {
     pub(super) command: Command,
     pub(super) payload: Payload,
+    /// Whether no block takes it, though it waits.
+    pub(super) is_stuck: bool,
     arrival: u64,
 }
 
@@ -148,8 +150,35 @@ impl Mempool {
     pub(super) fn insert(&mut self, command: Command, payload: Payload) {
         self.arrivals += 1;
         let (key, bytes) = (command.hash, command.cmd.len());
-        if self.waiting.insert(key, Waiting { command, payload, arrival: self.arrivals }).is_none() {
+        let waiting = Waiting { command, payload, is_stuck: false, arrival: self.arrivals };
+        if self.waiting.insert(key, waiting).is_none() {
             self.waiting_bytes += bytes;
+        }
+    }
+
+    /// Adds a command that was in a block, as far as there is room.
+    pub(super) fn put_back(&mut self, command: Command, payload: Payload) {
+        let bytes = self.waiting_bytes.saturating_add(command.cmd.len());
+        if bytes <= MAX_WAITING_BYTES && !self.contains(&command.hash) {
+            self.insert(command, payload);
+        }
+    }
+
+    /// Forgets all that waits.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+    }
+
+    /// Forgets what can never be mined.
+    pub(super) fn clear_badlist(&mut self) {
+        self.badlist.clear();
+    }
+
+    /// Keeps a command from all blocks, until it expires.
+    pub(super) fn hold(&mut self, key: &Hash) {
+        if let Some(waiting) = self.waiting.get_mut(key) {
+            waiting.is_stuck = true;
         }
     }
 
@@ -159,6 +188,13 @@ impl Mempool {
 
     pub(super) fn is_badlisted(&self, key: &Hash) -> bool {
         self.badlist.contains_key(key)
+    }
+
+    /// What waits and can be mined, in the order of its arrival.
+    pub(super) fn moving(&self) -> impl Iterator<Item = &Command> {
+        let mut waiting: Vec<_> = self.waiting.values().filter(|waiting| !waiting.is_stuck).collect();
+        waiting.sort_by_key(|waiting| waiting.arrival);
+        waiting.into_iter().map(|waiting| &waiting.command)
     }
 
     /// All that waits, the best price first, then in order of arrival.

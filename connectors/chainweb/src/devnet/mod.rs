@@ -16,19 +16,26 @@
 //! | [`Devnet`] | drives a network by the clock, keeps it in a folder, answers from any thread |
 //! | [`Devnet::serve`] | the service API of a node over HTTP |
 
+mod block;
 mod chain;
 mod code;
+mod control;
+mod dice;
 mod execute;
+mod faults;
+mod fork;
 mod http;
 mod journal;
 mod json;
 mod local;
 mod mempool;
 mod network;
+mod nodes;
 mod payload;
 mod runner;
 mod store;
 mod text;
+mod trouble;
 mod value;
 
 use std::path::PathBuf;
@@ -38,7 +45,10 @@ use crate::decimal;
 use crate::graph::{ChainId, Graph};
 use crate::hash::Hash;
 
+pub use faults::{Fault, Faults, FaultsError};
+pub use fork::{ForkError, Orphaned};
 pub use network::{MakeError, Network};
+pub use nodes::NodeState;
 pub use runner::{Clock, Devnet};
 pub use store::StoreError;
 
@@ -67,6 +77,12 @@ pub struct Config {
     /// Heights that are kept below the newest block; older blocks, results and proofs are gone. At least 16,
     /// default 2,000 (about 30 MB of memory with twenty chains).
     pub retain_heights: u64,
+    /// Nodes, 1 to 16, each with all blocks. Default 1. The folder keeps the first one; the others begin as it is.
+    pub nodes: usize,
+    /// What goes wrong. Default: nothing.
+    pub faults: Faults,
+    /// What decides when. The same seed, the same calls, the same trouble. Default 0.
+    pub seed: u64,
 }
 
 /// An account guarded by one key.
@@ -101,6 +117,9 @@ impl Default for Config {
             miner_key: DEVELOPMENT_ACCOUNTS[0].1.to_owned(),
             folder: None,
             retain_heights: 2_000,
+            nodes: 1,
+            faults: Faults::none(),
+            seed: 0,
         }
     }
 }
@@ -121,6 +140,9 @@ pub enum ConfigError {
     /// Too few heights for a proof to be made.
     #[error("{0} heights to keep, at least 16 are needed")]
     RetainHeights(u64),
+    /// No nodes, or too many.
+    #[error("{0} nodes: 1 to {max} are possible", max = runner::MAX_NODES)]
+    Nodes(usize),
     /// The rules ask for what this network does not do.
     #[error("network {0} has proof of work, or more than one graph")]
     Version(String),
@@ -153,11 +175,37 @@ pub enum RoundError {
     Store(#[from] StoreError),
 }
 
+/// Why trouble that was asked for does not come.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TroubleError {
+    /// The blocks cannot be undone, or no others made.
+    #[error(transparent)]
+    Fork(#[from] ForkError),
+    /// The change could not be made durable, so it does not exist.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network has not so many nodes.
+    #[error("no node {node}: there are {nodes}, from 0")]
+    NoNode {
+        /// The node.
+        node: usize,
+        /// How many there are.
+        nodes: usize,
+    },
+    /// A node in two groups.
+    #[error("node {0} is named twice")]
+    Twice(usize),
+    /// The node is down.
+    #[error("node {0} is down")]
+    Down(usize),
+}
+
 /// A refused request to send: the status and text that a node answers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("refused with status {status}: {text}")]
 pub struct SendError {
-    /// 400; 404 for an unknown chain; or 500, behind which a node hides most refusals of its mempool.
+    /// 400; 404 for an unknown chain; 500, behind which a node hides most refusals of its mempool; 503 if it is down.
     pub status: u16,
     /// The reason in the words of a node.
     pub text: String,
@@ -170,6 +218,10 @@ impl SendError {
 
     fn swallowed() -> Self {
         Self { status: 500, text: "Something went wrong".into() }
+    }
+
+    fn down() -> Self {
+        Self { status: 503, text: "the node is down".into() }
     }
 
     fn unknown_chain() -> Self {

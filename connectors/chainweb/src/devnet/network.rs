@@ -13,7 +13,8 @@ use crate::spv::{self, Blocks, Part, Proof};
 use crate::uint::U256;
 use crate::version::Version;
 
-use super::chain::{Block, Chain, NewBlock, genesis_payload, seconds};
+use super::block::{Block, NewBlock, genesis_payload};
+use super::chain::{Chain, seconds};
 use super::decimal::Decimal;
 use super::execute::{badlisted, coinbase};
 use super::mempool::{Account, Refusal, Surroundings};
@@ -46,7 +47,7 @@ pub struct Network {
 }
 
 /// Why no block can be made on a chain.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MakeError {
     /// The network has no such chain.
@@ -121,6 +122,10 @@ impl Network {
         &self.chains
     }
 
+    pub(super) fn chain_mut(&mut self, chain: ChainId) -> Option<&mut Chain> {
+        self.chains.get_mut(chain.0 as usize)
+    }
+
     pub(super) fn chains_mut(&mut self) -> &mut [Chain] {
         &mut self.chains
     }
@@ -135,7 +140,7 @@ impl Network {
     /// # Errors
     /// [`MakeError`].
     pub fn make_block(&mut self, chain: ChainId, now: i64) -> Result<&Header, MakeError> {
-        let new = self.build(chain, now)?;
+        let new = self.build(chain, now, 0)?;
         self.apply(new);
         Ok(&self.chains[chain.0 as usize].tip().header)
     }
@@ -145,16 +150,17 @@ impl Network {
     /// # Errors
     /// [`MakeError`] if not even one chain can have a block.
     pub fn make_round(&mut self, now: i64) -> Result<(), MakeError> {
-        self.build_round(now)?.into_iter().for_each(|new| self.apply(new));
+        let round = self.build_round(now, 0)?;
+        self.apply_all(round);
         Ok(())
     }
 
-    /// The blocks of [`Network::make_round`], not yet part of their chains.
-    pub(super) fn build_round(&self, now: i64) -> Result<Vec<NewBlock>, MakeError> {
+    /// The blocks of [`Network::make_round`] by one of several makers, not yet part of their chains.
+    pub(super) fn build_round(&self, now: i64, maker: u32) -> Result<Vec<NewBlock>, MakeError> {
         let mut first_error = None;
         let mut round = Vec::with_capacity(self.chains.len());
         for chain in self.graph.chains() {
-            match self.build(chain, now) {
+            match self.build(chain, now, maker) {
                 Ok(new) => round.push(new),
                 Err(error) => _ = first_error.get_or_insert(error),
             }
@@ -165,7 +171,7 @@ impl Network {
         }
     }
 
-    fn build(&self, id: ChainId, now: i64) -> Result<NewBlock, MakeError> {
+    pub(super) fn build(&self, id: ChainId, now: i64, maker: u32) -> Result<NewBlock, MakeError> {
         let chain = self.chain(id).ok_or(MakeError::UnknownChain(id))?;
         let parent = &chain.tip().header;
         let mut adjacents = Vec::new();
@@ -182,20 +188,88 @@ impl Network {
             Block { header: parent.clone(), transactions, coinbase_tx_id: Some(chain.next_tx_id) };
         block.header =
             child(&self.version, parent, &adjacents, creation_time).ok_or(MakeError::Difficulty(id))?;
+        block.header.nonce = unused_nonce(chain, block.header.height, maker);
         let payload = self.payload_of(&block);
         block.header.payload_hash = payload.payload_hash;
         block.header.hash = block.header.compute_hash();
         Ok(NewBlock { block, charges: chain.prepared.charges.clone() })
     }
 
+    pub(super) fn apply_all(&mut self, blocks: impl IntoIterator<Item = NewBlock>) {
+        blocks.into_iter().for_each(|new| self.apply(new));
+    }
+
     /// Makes a built block part of its chain.
     pub(super) fn apply(&mut self, new: NewBlock) {
-        let chain = new.block.header.chain.0 as usize;
-        if let Some(chain) = self.chains.get_mut(chain) {
+        let (id, retain) = (new.block.header.chain, self.retain);
+        if let Some(chain) = self.chain_mut(id) {
             chain.apply(new);
-            chain.trim(self.retain);
+            chain.trim(retain);
+        }
+        self.prepare(id);
+    }
+
+    /// Chooses anew what goes into the next block of a chain.
+    pub(super) fn prepare(&mut self, chain: ChainId) {
+        if let Some(chain) = self.chains.get_mut(chain.0 as usize) {
             chain.prepare(&self.miner);
         }
+    }
+
+    /// The same network for another node, with nothing that waits.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            version: self.version.clone(),
+            graph: self.graph,
+            miner: self.miner.clone(),
+            miner_data: self.miner_data.clone(),
+            retain: self.retain,
+            chains: self.chains.iter().map(Chain::copy).collect(),
+        }
+    }
+
+    /// Forgets all commands that wait, as a node does that is started again; and so what it held to be hopeless.
+    pub fn restart(&mut self) {
+        self.lose_mempool();
+        self.chains.iter_mut().for_each(|chain| chain.mempool.clear_badlist());
+    }
+
+    /// Forgets all commands that wait.
+    pub fn lose_mempool(&mut self) {
+        for chain in &mut self.chains {
+            chain.mempool.clear();
+            chain.prepare(&self.miner);
+        }
+    }
+
+    /// Drops a command that waits for good, as a node does with one that fails while a block is made: until it expires it
+    /// is refused, and polls as a failure that is in no block.
+    pub fn bad_list(&mut self, chain: ChainId, key: &Hash, now: i64) {
+        if let Some(chain) = self.chain_mut(chain) {
+            chain.mempool.ban(key, seconds(now));
+        }
+        self.prepare(chain);
+    }
+
+    /// Forgets a command that waits.
+    pub fn forget(&mut self, chain: ChainId, key: &Hash) {
+        if let Some(chain) = self.chain_mut(chain) {
+            chain.mempool.remove(key);
+        }
+        self.prepare(chain);
+    }
+
+    /// Keeps a command that waits from all blocks, so that it expires.
+    pub fn hold(&mut self, chain: ChainId, key: &Hash) {
+        if let Some(chain) = self.chain_mut(chain) {
+            chain.mempool.hold(key);
+        }
+        self.prepare(chain);
+    }
+
+    /// Whether a command waits, or is in a block.
+    pub fn knows(&self, chain: ChainId, key: &Hash) -> bool {
+        self.chain(chain).is_some_and(|chain| chain.mempool.contains(key) || chain.mined.contains_key(key))
     }
 
     /// Checks commands and lets them wait for a block, all or none. `now` is in µs since 1970.
@@ -295,14 +369,13 @@ impl Network {
         Some(&self.chain(chain)?.at(height)?.header)
     }
 
-    /// The header of `upper` and those of its ancestors down to `lower` (without it), descending.
-    /// `None` if `upper` is not known; without a known `lower`, down to the oldest block that is kept.
+    /// The header of `upper` and those of its ancestors, descending, down to the oldest block that is kept; without
+    /// `lower` and its ancestors, where that is known. `None` if `upper` is not known.
     pub fn branch(&self, chain: ChainId, lower: Option<&Hash>, upper: &Hash) -> Option<Vec<&Header>> {
         let chain = self.chain(chain)?;
-        let top = chain.height_of(upper)?;
-        let bottom =
-            lower.and_then(|lower| chain.height_of(lower)).map_or(chain.first_height(), |low| low + 1);
-        Some((bottom..=top).rev().filter_map(|height| chain.at(height)).map(|block| &block.header).collect())
+        chain.by_hash(upper)?;
+        let lower = lower.map_or(&[][..], std::slice::from_ref);
+        Some(chain.branch(lower, &[*upper]).map(|block| &block.header).collect())
     }
 
     /// The newest block of a chain.
@@ -329,11 +402,31 @@ impl Network {
         };
         for header in headers {
             cut.hashes.insert(header.chain, CutBlock { height: header.height, hash: header.hash });
-            cut.weight = cut.weight.checked_add(header.weight).unwrap_or(U256::MAX);
+            cut.weight = sum(cut.weight, header.weight);
             cut.height = cut.height.saturating_add(header.height);
         }
         cut.id = Some(cut_id(&cut));
         cut
+    }
+
+    /// The greatest height of a newest block.
+    pub(super) fn height(&self) -> u64 {
+        self.chains.iter().map(|chain| chain.tip().header.height).max().unwrap_or(0)
+    }
+
+    /// The commands that wait here, and neither wait at another node nor are in its blocks.
+    pub(super) fn waiting_unknown_to(&self, other: &Self) -> Vec<(ChainId, Command)> {
+        let waiting =
+            self.chains.iter().flat_map(|chain| chain.mempool.moving().map(|command| (chain.id, command)));
+        let unknown = waiting.filter(|(chain, command)| !other.knows(*chain, &command.hash));
+        unknown.map(|(chain, command)| (chain, command.clone())).collect()
+    }
+
+    /// The sum of the weights of the newest blocks, or of those at height `cap` where the newest are above it.
+    pub(super) fn weight(&self, cap: u64) -> U256 {
+        let newest =
+            |chain: &Chain| chain.at(chain.tip().header.height.min(cap)).map(|block| block.header.weight);
+        self.chains.iter().filter_map(newest).fold(U256::ZERO, sum)
     }
 
     /// A payload with its outputs by its hash; on whichever chain it is.
@@ -366,6 +459,18 @@ impl Blocks for Network {
     fn payload(&self, payload_hash: &Hash) -> Option<PayloadWithOutputs> {
         Self::payload(self, payload_hash)
     }
+}
+
+fn sum(a: U256, b: U256) -> U256 {
+    a.checked_add(b).unwrap_or(U256::MAX)
+}
+
+/// A nonce that no known block of this height has. The upper half is the maker's number, so that two of them make
+/// different blocks of the same parts.
+fn unused_nonce(chain: &Chain, height: u64, maker: u32) -> u64 {
+    let nonces = chain.all_at(height).into_iter().map(|block| block.header.nonce);
+    let last = nonces.filter(|nonce| nonce >> 32 == u64::from(maker)).max();
+    last.map_or(u64::from(maker) << 32, |last| last.wrapping_add(1))
 }
 
 /// The header above `parent`, still without payload and hash.

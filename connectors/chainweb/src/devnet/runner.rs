@@ -1,13 +1,11 @@
 //! Drives a network by the clock, keeps it in a folder, and answers from any thread.
 
-use std::borrow::Cow;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::cut::Cut;
 use crate::graph::{ChainId, Graph};
@@ -20,10 +18,15 @@ use crate::version::Version;
 
 use super::journal::Journal;
 use super::network::Network;
+use super::nodes::{Node, NodeState, Shared, lock};
+use super::trouble::Trouble;
 use super::{BANNER, Config, ConfigError, RoundError, SendError, SpvError, StartError, Tip, http, text};
 
 /// The block delay of networks whose blocks are made by hand.
 const MANUAL_DELAY: Duration = Duration::from_secs(1);
+
+/// Most nodes of a network. Each has its own blocks in memory.
+pub(super) const MAX_NODES: usize = 16;
 
 /// How long a node lets a client listen.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(180);
@@ -31,24 +34,12 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(180);
 /// Tells the time in µs since 1970.
 pub type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
 
-/// A running development network. Dropping it stops it.
+/// A node of a running development network: the first one, unless it comes from [`Devnet::node`]. Dropping the one that
+/// was started stops the network.
 pub struct Devnet {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) node: usize,
     maker: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    network: Mutex<Network>,
-    /// Whoever makes a round holds it: so there is one at a time, and no lock on the network while it is synced.
-    journal: Mutex<Option<Journal>>,
-    /// Told after each round, with `network`.
-    has_blocks: Condvar,
-    rounds: watch::Sender<u64>,
-    stop: Mutex<bool>,
-    stopping: Condvar,
-    clock: Clock,
-    name: Cow<'static, str>,
-    graph: Graph,
 }
 
 impl Devnet {
@@ -65,6 +56,9 @@ impl Devnet {
     /// # Errors
     /// [`StartError`].
     pub fn start_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
+        if !(1..=MAX_NODES).contains(&config.nodes) {
+            return Err(ConfigError::Nodes(config.nodes).into());
+        }
         let mut network = Network::new(
             version(config.graph, config.block_interval)?,
             &config.accounts,
@@ -76,11 +70,13 @@ impl Devnet {
         let height = network.cut(None).height;
         let (graph, name) = (network.graph(), network.version().name.clone());
         tracing::warn!(network = %name, %graph, interval = ?config.block_interval, cut_height = height, "{BANNER}");
+        let others: Vec<Node> = (1..config.nodes).map(|_| Node::new(network.copy())).collect();
         let shared = Arc::new(Shared {
-            network: Mutex::new(network),
+            nodes: std::iter::once(Node::new(network)).chain(others).collect(),
+            states: Mutex::new(vec![NodeState::default(); config.nodes]),
             journal: Mutex::new(journal),
-            has_blocks: Condvar::new(),
-            rounds: watch::Sender::new(0),
+            // A network that goes on does not meet the same chances again.
+            trouble: Mutex::new(Trouble::new(config.faults, config.seed.wrapping_add(height), config.nodes)),
             stop: Mutex::new(false),
             stopping: Condvar::new(),
             clock,
@@ -92,9 +88,9 @@ impl Devnet {
         } else {
             let (shared, interval) = (Arc::clone(&shared), config.block_interval);
             let thread = std::thread::Builder::new().name("devnet".into());
-            Some(thread.spawn(move || shared.make_rounds(interval)).map_err(StartError::Thread)?)
+            Some(thread.spawn(move || make_rounds(&shared, interval)).map_err(StartError::Thread)?)
         };
-        Ok(Self { shared, maker })
+        Ok(Self { shared, node: 0, maker })
     }
 
     /// The network's name, which commands carry.
@@ -107,24 +103,35 @@ impl Devnet {
         self.shared.graph
     }
 
-    /// Makes a block on every chain now; durable when this returns.
+    /// How many nodes the network has.
+    pub fn nodes(&self) -> usize {
+        self.shared.nodes.len()
+    }
+
+    /// Another node of the same network, counted from 0. It is there as long as the network is.
+    pub fn node(&self, node: usize) -> Option<Self> {
+        let shared = Arc::clone(&self.shared);
+        (node < self.nodes()).then_some(Self { shared, node, maker: None })
+    }
+
+    /// Makes a block on every chain now, on all nodes; durable when this returns. Whatever trouble is due happens now.
     ///
     /// # Errors
-    /// [`RoundError`]; then there are no new blocks.
+    /// [`RoundError`]; then there are no new blocks, at least on the first node.
     pub fn make_round(&self) -> Result<(), RoundError> {
         self.shared.make_round()
     }
 
     /// Looks at the network between two rounds. `look` must not call this `Devnet`: it would wait for itself.
     pub fn read<T>(&self, look: impl FnOnce(&Network) -> T) -> T {
-        look(&lock(&self.shared.network))
+        look(&self.shared.network(self.node))
     }
 
     /// Looks at the network now and after each round, until `look` finds something or `timeout` is over. `look`
     /// must not call this `Devnet`.
     pub fn wait_for<T>(&self, timeout: Duration, mut look: impl FnMut(&Network) -> Option<T>) -> Option<T> {
         let deadline = Instant::now().checked_add(timeout);
-        let mut network = lock(&self.shared.network);
+        let mut network = self.shared.network(self.node);
         loop {
             if let Some(found) = look(&network) {
                 return Some(found);
@@ -134,7 +141,7 @@ impl Devnet {
             if left.is_zero() {
                 return None;
             }
-            let waited = self.shared.has_blocks.wait_timeout(network, left);
+            let waited = self.shared.nodes[self.node].has_blocks.wait_timeout(network, left);
             network = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -144,7 +151,7 @@ impl Devnet {
     /// # Errors
     /// [`SendError`].
     pub fn send_all(&self, chain: ChainId, commands: &[Command]) -> Result<Vec<Hash>, SendError> {
-        lock(&self.shared.network).send(chain, commands, (self.shared.clock)())
+        self.shared.send(self.node, chain, commands)
     }
 
     /// Sends one command; its request key.
@@ -183,7 +190,7 @@ impl Devnet {
 
     /// Counts rounds, for who waits for the next one.
     pub(super) fn rounds(&self) -> watch::Receiver<u64> {
-        self.shared.rounds.subscribe()
+        self.shared.nodes[self.node].rounds.subscribe()
     }
 
     /// The proof that a mined command's output is in a block of `target`. See [`Network::spv`].
@@ -231,59 +238,38 @@ impl Devnet {
     /// # Errors
     /// Those of the listener.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) -> io::Result<()> {
-        axum::serve(listener, http::router(self)).await
+        http::serve(listener, self).await
     }
 }
 
 impl Drop for Devnet {
     fn drop(&mut self) {
-        *lock(&self.shared.stop) = true;
-        self.shared.stopping.notify_all();
         if let Some(maker) = self.maker.take() {
+            *lock(&self.shared.stop) = true;
+            self.shared.stopping.notify_all();
             // It panics only if a round does; there is nothing more to save then.
             let _ = maker.join();
         }
     }
 }
 
-impl Shared {
-    /// Makes a round at every interval until told to stop.
-    fn make_rounds(&self, interval: Duration) {
-        let mut stop = lock(&self.stop);
-        let mut last_error = String::new();
-        loop {
-            let waited = self.stopping.wait_timeout_while(stop, interval, |stop| !*stop);
-            stop = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if *stop {
-                return;
-            }
-            drop(stop);
-            let error = self.make_round().err().map_or_else(String::new, |error| error_text(&error));
-            if error != last_error && !error.is_empty() {
-                tracing::error!(error, "no blocks are made");
-            }
-            last_error = error;
-            stop = lock(&self.stop);
+/// Makes a round at every interval until told to stop.
+fn make_rounds(shared: &Shared, interval: Duration) {
+    let mut stop = lock(&shared.stop);
+    let mut last_error = String::new();
+    loop {
+        let waited = shared.stopping.wait_timeout_while(stop, interval, |stop| !*stop);
+        stop = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if *stop {
+            return;
         }
-    }
-
-    fn make_round(&self) -> Result<(), RoundError> {
-        let mut journal = lock(&self.journal);
-        let round = {
-            let network = lock(&self.network);
-            if let Some(journal) = journal.as_mut().filter(|journal| journal.wants_rewrite(&network)) {
-                journal.rewrite(&network)?;
-            }
-            network.build_round((self.clock)())?
-        };
-        // A crash before this line: the blocks never were. After it: they are, though nobody saw them yet.
-        journal.as_mut().map_or(Ok(()), |journal| journal.append(&round))?;
-        let mut network = lock(&self.network);
-        round.into_iter().for_each(|new| network.apply(new));
-        drop(network);
-        self.has_blocks.notify_all();
-        self.rounds.send_modify(|rounds| *rounds += 1);
-        Ok(())
+        drop(stop);
+        let error = shared.make_round().err().map_or_else(String::new, |error| error_text(&error));
+        if error != last_error && !error.is_empty() {
+            tracing::error!(error, "no blocks are made");
+        }
+        last_error = error;
+        stop = lock(&shared.stop);
     }
 }
 
@@ -312,9 +298,4 @@ fn version(graph: Graph, interval: Duration) -> Result<Version, ConfigError> {
 fn system_time() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// Nothing panics while it holds a lock; if something did, going on is better than to stop every caller.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

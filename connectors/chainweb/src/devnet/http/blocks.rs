@@ -1,5 +1,6 @@
 //! Cut, headers, hashes and payloads.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use axum::http::Method;
@@ -8,7 +9,8 @@ use super::hashes::block_hash;
 use super::request::{Encoding, json_body, negotiate};
 use super::response::Answer;
 use super::{Asked, Devnet};
-use crate::devnet::chain::{Block, Chain};
+use crate::devnet::block::Block;
+use crate::devnet::chain::Chain;
 use crate::devnet::json::Json;
 use crate::devnet::network::Network;
 use crate::devnet::text;
@@ -149,15 +151,20 @@ impl Page {
         })
     }
 
-    /// The height of the block that `next` names.
-    fn place(&self, chain: &Chain) -> Result<Option<(u64, bool)>, Answer> {
-        let Some(next) = &self.next else { return Ok(None) };
-        let height =
-            chain.height_of(&next.hash).ok_or_else(|| Answer::key_not_found(&next.hash.to_string()))?;
-        Ok(Some((height, next.is_inclusive)))
+    /// The height and hash of the block that `next` names.
+    fn place(&self, chain: &Chain) -> Result<Option<(u64, Hash)>, Answer> {
+        let Some(Next { hash, .. }) = &self.next else { return Ok(None) };
+        let block = chain.by_hash(hash).ok_or_else(|| Answer::key_not_found(&hash.to_string()))?;
+        Ok(Some((block.header.height, *hash)))
     }
 
-    /// A page of all blocks, ascending.
+    /// Whether a block stands before the page, if it is in this order to the one that `next` names.
+    fn skips(&self, order: Ordering) -> bool {
+        let is_inclusive = self.next.as_ref().is_none_or(|next| next.is_inclusive);
+        order == Ordering::Less || (order == Ordering::Equal && !is_inclusive)
+    }
+
+    /// A page of all blocks, ascending, those of forks too.
     fn collection(
         &self,
         network: &Network,
@@ -165,14 +172,15 @@ impl Page {
         write: impl Fn(&Header) -> String,
     ) -> Result<String, Answer> {
         let chain = network.chain(chain).ok_or_else(|| Answer::empty(404))?;
-        let start = match self.place(chain)? {
-            Some((height, is_inclusive)) => height.saturating_add(u64::from(!is_inclusive)),
-            None => 0,
-        };
+        let place = self.place(chain)?;
+        let start = place.map_or(0, |(height, _)| height);
         let first = start.max(self.min_height).max(chain.first_height());
-        let last = self.max_height.min(chain.tip().header.height);
-        let blocks = (first..=last).map_while(|height| chain.at(height)).map(|block| &block.header);
-        Ok(self.write(blocks, IsOpen::Yes, write))
+        let last = self.max_height.min(chain.last_height());
+        let blocks = (first..=last).flat_map(|height| chain.all_at(height)).map(|block| &block.header);
+        let is_before = |header: &&Header| {
+            place.is_some_and(|place| self.skips((header.height, header.hash).cmp(&place)))
+        };
+        Ok(self.write(blocks.skip_while(is_before), IsOpen::Yes, write))
     }
 
     /// A page of the ancestors of `upper` that are none of `lower`, descending.
@@ -185,26 +193,18 @@ impl Page {
         write: impl Fn(&Header) -> String,
     ) -> Result<String, Answer> {
         let chain = network.chain(chain).ok_or_else(|| Answer::empty(404))?;
-        let mut top = None;
-        for hash in upper {
-            let height = chain.height_of(hash).ok_or_else(|| Answer::key_not_found(&hash.to_string()))?;
-            top = top.max(Some(height));
+        if let Some(unknown) = upper.iter().find(|hash| chain.by_hash(hash).is_none()) {
+            return Err(Answer::key_not_found(&unknown.to_string()));
         }
         let place = self.place(chain)?;
-        // There are no forks here, so the branch is a range of heights.
-        let above = lower.iter().filter_map(|hash| chain.height_of(hash)).max();
-        let first = above.map_or(0, |height| height + 1).max(self.min_height).max(chain.first_height());
-        let limit =
-            place.map_or(
-                Some(u64::MAX),
-                |(height, is_inclusive)| {
-                    if is_inclusive { Some(height) } else { height.checked_sub(1) }
-                },
-            );
-        let last = top.zip(limit).map(|(top, limit)| top.min(limit).min(self.max_height));
-        let heights = last.into_iter().flat_map(|last| (first..=last).rev());
-        let blocks = heights.filter_map(|height| chain.at(height)).map(|block| &block.header);
-        Ok(self.write(blocks, IsOpen::No, write))
+        let (lower, upper): (Vec<_>, Vec<_>) =
+            (lower.iter().copied().collect(), upper.iter().copied().collect());
+        let blocks = chain.branch(&lower, &upper).map(|block| &block.header);
+        let is_before = |header: &&Header| {
+            place.is_some_and(|place| self.skips(place.cmp(&(header.height, header.hash))))
+        };
+        let blocks = blocks.skip_while(is_before).take_while(|header| header.height >= self.min_height);
+        Ok(self.write(blocks.filter(|header| header.height <= self.max_height), IsOpen::No, write))
     }
 
     fn write<'a>(

@@ -1,19 +1,25 @@
 //! The service API of a node over HTTP, in the shapes recorded from a live one.
 
 mod blocks;
+mod control;
+mod faults;
 mod hashes;
 mod pact;
 mod request;
 mod response;
 mod updates;
+mod wire;
 
+use std::io;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, header};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use tokio::net::TcpListener;
 
 use crate::graph::ChainId;
 
@@ -40,10 +46,17 @@ impl Asked<'_> {
     }
 }
 
-/// The routes of a network's service API.
-pub(super) fn router(devnet: Arc<Devnet>) -> Router {
+/// Answers on `listener` until the returned future is dropped.
+///
+/// # Errors
+/// Those of the listener.
+pub(super) async fn serve(listener: TcpListener, devnet: Arc<Devnet>) -> io::Result<()> {
+    let faults = from_fn_with_state(Arc::clone(&devnet), faults::around);
     let updates = get(updates::headers);
-    Router::new().route("/chainweb/0.0/{network}/header/updates", updates).fallback(answer).with_state(devnet)
+    let router = Router::new().route("/chainweb/0.0/{network}/header/updates", updates);
+    let router = router.fallback(answer).with_state(devnet).layer(faults);
+    let service = router.into_make_service_with_connect_info::<wire::Switch>();
+    axum::serve(wire::Wires(listener), service).await
 }
 
 async fn answer(State(devnet): State<Arc<Devnet>>, request: Request) -> Answer {
@@ -84,6 +97,7 @@ async fn route(devnet: &Devnet, path: &[&str], asked: &Asked<'_>) -> Result<Answ
             }
             _ => Err(Answer::empty(404)),
         },
+        ["devnet", rest @ ..] => control::answer(devnet, rest, asked),
         _ => Err(Answer::empty(404)),
     }
 }
