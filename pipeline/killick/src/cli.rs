@@ -75,7 +75,7 @@ struct Cli {
     )]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, also by module. Default: info for `run`, else warn.
+    /// What is logged: error, warn, info, debug, trace, also by module. Default: info for `run` and `devnet`, else warn.
     #[arg(long, global = true, value_name = "FILTER", env = "KILLICK_LOG", help_heading = "Logging")]
     log: Option<String>,
 
@@ -168,7 +168,7 @@ pub fn shown(text: &str) -> String {
 }
 
 fn log_to_stderr(cli: &Cli) -> Result<(), String> {
-    let default = if matches!(cli.command, Command::Run(_)) { "info" } else { "warn" };
+    let default = if matches!(cli.command, Command::Run(_) | Command::Devnet(_)) { "info" } else { "warn" };
     // Whoever waits for the catalog says so, with the cause; the driver need not at each try.
     let default = format!("{default},scylla::cluster::metadata::cc_establisher=off");
     let filter = cli.log.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(&default);

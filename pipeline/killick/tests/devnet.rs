@@ -4,6 +4,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chainweb::client::{Client, Config, Found, Mined, Said};
@@ -63,6 +64,23 @@ impl Network {
 
     fn client(&self) -> Client {
         Client::new(&Config::new("development", [&self.url])).unwrap()
+    }
+
+    /// A network of several nodes; the addresses of all of them, and the lines of its log.
+    fn troubled(args: &[&str]) -> (Self, Vec<String>, mpsc::Receiver<String>) {
+        let mut command = program(&["--listen", "127.0.0.1:0", "--block-interval", "50ms"]);
+        command.args(args).args(["--account", &account()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let log = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let (sender, receiver) = mpsc::channel();
+        std::thread::spawn(move || log.for_each(|line| _ = sender.send(line)));
+        let banner = lines.next().unwrap();
+        let nodes =
+            args.iter().skip_while(|arg| **arg != "--nodes").nth(1).map_or(1, |nodes| nodes.parse().unwrap());
+        let url = |line: String| line.split_once(" at ").unwrap().1.to_owned();
+        let urls: Vec<String> = lines.by_ref().take(nodes).map(url).collect();
+        (Self { process, banner, url: urls[0].clone() }, urls, receiver)
     }
 
     /// Tells it to stop; its exit status.
@@ -162,6 +180,91 @@ async fn who_listens_for_a_result_does_not_hold_up_the_end() {
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
+/// Asks a path that only a development network has; status and body.
+fn ask(url: &str, method: &str, path: &str) -> (u16, String) {
+    let mut stream = std::net::TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    let request = format!("{method} /devnet{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// Waits for a line of the log.
+fn says(log: &mpsc::Receiver<String>, part: &str) {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(30) {
+        match log.recv_timeout(Duration::from_secs(30)) {
+            Ok(line) if line.contains(part) => return,
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    panic!("the log never says {part}");
+}
+
+#[tokio::test]
+async fn several_nodes_part_heal_and_are_reorganised_on_command() {
+    let (network, urls, log) = Network::troubled(&["--nodes", "3", "--seed", "7"]);
+    let clients: Vec<_> =
+        urls.iter().map(|url| Client::new(&Config::new("development", [url])).unwrap()).collect();
+    let command = command("several");
+    clients[2].send(CHAIN, std::slice::from_ref(&command)).await.unwrap();
+    let before = mined(&clients[0], command.hash).await;
+    let depth = clients[0].cut().await.unwrap().hashes[&CHAIN].height - before.height + 3;
+    assert_eq!(ask(&urls[0], "POST", "/partition?groups=0/1,2").0, 200);
+    says(&log, "the nodes are parted");
+    let (status, text) = ask(&urls[1], "POST", &format!("/reorganize?chain=7&depth={depth}&commands=lost"));
+    assert_eq!(status, 200, "{text}");
+    says(&log, "reorganised");
+    assert!(clients[1].poll(CHAIN, &[command.hash], 0).await.unwrap().is_empty());
+    assert!(clients[2].poll(CHAIN, &[command.hash], 0).await.unwrap().is_empty());
+    assert_eq!(mined(&clients[0], command.hash).await, before);
+    // The block that counts no more is still there for whoever knows its hash.
+    assert!(clients[1].header(CHAIN, before.block).await.unwrap().is_some());
+    assert_eq!(ask(&urls[0], "POST", "/heal").0, 200);
+    let begun = Instant::now();
+    loop {
+        let (_, state) = ask(&urls[0], "GET", "");
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        let cuts: Vec<_> = state["nodes"].as_array().unwrap().iter().map(|node| &node["cut"]).collect();
+        if cuts.iter().all(|cut| *cut == cuts[0]) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{state}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(network.stop("-TERM"), Some(0));
+}
+
+#[tokio::test]
+async fn faults_come_by_chance_and_are_said_and_commands_get_through_all_the_same() {
+    // A command that is held to be hopeless, or stuck, does not get through for its time to live.
+    let faults = "all,bad-list=0%,stuck=0%,hang=1s,pause=20ms,reorganize=1-3@5%";
+    let (network, urls, log) = Network::troubled(&["--nodes", "2", "--seed", "3", "--faults", faults]);
+    assert!(network.banner.contains("prove nothing"));
+    let mut config = Config::new("development", &urls);
+    config.timeout = Duration::from_secs(5);
+    let client = Client::new(&config).unwrap();
+    let command = command("troubled");
+    let begun = Instant::now();
+    loop {
+        let _ = client.send(CHAIN, std::slice::from_ref(&command)).await;
+        let found = client.poll(CHAIN, &[command.hash], 6).await;
+        if let Ok(Some(Found::Mined(_))) = found.map(|mut found| found.remove(&command.hash)) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "{} is never six deep", command.hash);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    says(&log, "a chain is reorganised");
+    let (status, text) = ask(&urls[1], "GET", "/faults");
+    assert!(status == 200 && text.contains("reorganize=1-3@5%") && text.contains("\"orphans\":"), "{text}");
+    assert_eq!(ask(&urls[1], "POST", "/faults?set=none").0, 200);
+    assert_eq!(network.stop("-INT"), Some(0));
+}
+
 fn refused(args: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = program(args).output().unwrap();
     assert_eq!(stdout, b"", "{args:?}");
@@ -176,6 +279,12 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
         (&["--listen", "here"], 2, "--listen"),
         (&["--listen", "127.0.0.1:0", "--account", "sender00"], 2, "64 lower-case hex digits"),
         (&["--listen", "127.0.0.1:0", "--block-interval", "1ms"], 2, "10 ms and 1 h"),
+        (&["--listen", "127.0.0.1:0", "--nodes", "0"], 2, "1 to 16"),
+        (&["--listen", "127.0.0.1:0", "--nodes", "17"], 2, "1 to 16"),
+        (&["--listen", "127.0.0.1:65535", "--nodes", "2"], 2, "no 2 ports from 127.0.0.1:65535 on"),
+        (&["--listen", "127.0.0.1:0", "--faults", "real,slow"], 2, "`slow`: a part is none, real, all"),
+        (&["--listen", "127.0.0.1:0", "--faults", "reorganise=1%"], 2, "orphans, reorganize,"),
+        (&["--listen", "127.0.0.1:0", "--faults", "reorganize=0@1%"], 2, "a number from 1 to 1000"),
         (&["--listen", "127.0.0.1:0", "--folder", "/proc/nowhere"], 1, "/proc/nowhere"),
     ] {
         let (found, why) = refused(args);

@@ -9,9 +9,8 @@ pub(super) struct Dice(u64);
 impl Dice {
     /// One of several sequences of a seed.
     pub(super) fn new(seed: u64, stream: u64) -> Self {
-        let mut dice = Self(seed);
-        let start = dice.next();
-        Self(start ^ Self(stream).next())
+        let start = Self(seed).next();
+        Self(Self(start.wrapping_add(stream)).next())
     }
 
     fn next(&mut self) -> u64 {

@@ -4,17 +4,21 @@
 //! any time. It is there to develop, to try and to test against, and for a single machine that wants no network.
 //!
 //! What is real: headers, adjacency, difficulty, weights, payloads, outputs, proofs, the checks and error texts
-//! of a node's mempool, gas and fees. What is not: contracts, several nodes, forks, and the hash of database rows
-//! in outputs (`logs`). Executed are constants, `(read-msg)`, `(read-msg 'key)` and `(+ integer integer)`; any other
-//! code becomes a failed transaction that pays its whole gas limit, as failures do on a node. Code without any
-//! form is refused: a node takes it and makes no more blocks. A command that is only tried may also ask for
-//! `(coin.get-balance "account")`.
+//! of a node's mempool, gas and fees; and forks: blocks that were undone, with what the braid built on them, are known by
+//! their hashes as on a node. What is not: contracts, and the hash of database rows in outputs (`logs`). Executed are
+//! constants, `(read-msg)`, `(read-msg 'key)` and `(+ integer integer)`; any other code becomes a failed transaction that
+//! pays its whole gas limit, as failures do on a node. Code without any form is refused: a node takes it and makes no more
+//! blocks. A command that is only tried may also ask for `(coin.get-balance "account")`.
+//!
+//! Several nodes make the same blocks, unless they are parted. What goes wrong, by chance from a seed ([`Faults`]) or on
+//! command ([`Devnet::reorganize`], [`Devnet::partition`], …; over HTTP under `/devnet`, which no node has), is a function
+//! of the seed and the calls.
 //!
 //! | layer | what it does |
 //! |---|---|
-//! | [`Network`] | pure: commands and times in, blocks out |
-//! | [`Devnet`] | drives a network by the clock, keeps it in a folder, answers from any thread |
-//! | [`Devnet::serve`] | the service API of a node over HTTP |
+//! | [`Network`] | pure: commands and times in, blocks out; goes back and takes other ones |
+//! | [`Devnet`] | drives the networks of some nodes by the clock, keeps the first in a folder, answers from any thread |
+//! | [`Devnet::serve`] | the service API of a node over HTTP, and what goes wrong with its answers |
 
 mod block;
 mod chain;
@@ -37,6 +41,7 @@ mod store;
 mod text;
 mod trouble;
 mod value;
+mod waiting;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use super::support::{Anchor, config};
 const ZERO: ChainId = ChainId(0);
 
 /// How long the clients here wait for an answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A network whose blocks are made by hand, each of its nodes on a port of its own.
 struct Served {
@@ -103,7 +103,7 @@ async fn the_client_says_of_each_fault_what_it_is_and_whether_it_may_have_been_d
         ("html", true),
         ("huge", true),
     ] {
-        let (said, is_known) = served.send(&format!("{name}=100%,hang=2s"), name).await;
+        let (said, is_known) = served.send(&format!("{name}=100%,hang=20s"), name).await;
         assert_eq!(is_known, is_done, "{name}: {said:?}");
         match (name, said) {
             ("http-500", Ok(Said::Unclear(text))) => assert!(text.contains("Something went wrong"), "{text}"),
@@ -119,9 +119,8 @@ async fn the_client_says_of_each_fault_what_it_is_and_whether_it_may_have_been_d
         let (said, _) = served.send("none", name).await;
         assert!(matches!(said, Ok(Said::Accepted(_))), "{name}: the same command again: {said:?}");
     }
-    for (fault, count) in served.devnet.happened() {
-        assert!(count <= 1, "{fault} {count} times");
-    }
+    let happened = served.devnet.happened().into_iter().filter(|(_, count)| *count > 0).count();
+    assert_eq!(happened, 10, "each of them, and nothing else");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,13 +134,13 @@ async fn an_answer_under_another_name_is_taken_by_its_contents() {
 #[tokio::test(flavor = "multi_thread")]
 async fn late_and_slow_answers_are_waited_for_up_to_the_deadline() {
     let served = Served::start(1, 1).await;
-    for (faults, at_least) in [("delay=100%,pause=50ms", 50), ("slow=100%,pause=5ms", 100)] {
+    for (faults, at_least) in [("delay=100%,pause=50ms", 50), ("slow=100%,pause=5ms", 50)] {
         let begun = Instant::now();
         let (said, _) = served.send(faults, faults).await;
         assert!(matches!(said, Ok(Said::Accepted(_))), "{faults}: {said:?}");
         assert!(begun.elapsed() >= Duration::from_millis(at_least), "{faults}: {:?}", begun.elapsed());
     }
-    for faults in ["delay=100%,pause=2s", "slow=100%,pause=200ms"] {
+    for faults in ["delay=100%,pause=5s", "slow=100%,pause=500ms"] {
         let (said, is_known) = served.send(faults, faults).await;
         assert!(is_known && matches!(said, Err(Trouble::Timeout(PATIENCE))), "{faults}: {said:?}");
     }

@@ -1,11 +1,12 @@
 //! A network that is kept in a folder is where it was, whatever happened to the process.
 
+use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
-use chainweb::devnet::{Config, Devnet, StartError, StoreError};
+use chainweb::devnet::{Config, Devnet, Orphaned, StartError, StoreError};
 use chainweb::{ChainId, Graph, Hash};
 
 use super::support::{Anchor, account, config};
@@ -154,6 +155,115 @@ fn another_key_of_an_account_keeps_its_balance_and_a_new_account_gets_one() {
     assert!(text.contains("Keyset failure (keys-all): [abababab...]"), "{text}");
 }
 
+#[test]
+fn what_was_undone_stays_undone_and_known_over_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let command = anchor("1");
+    let (cut, orphan, result) = {
+        let devnet = Devnet::start(in_folder(folder.path())).unwrap();
+        devnet.make_round().unwrap();
+        devnet.send(ZERO, &command).unwrap();
+        (0..4).for_each(|_| devnet.make_round().unwrap());
+        let orphan = devnet.tip(ZERO).unwrap();
+        devnet.reorganize(ZERO, 4, Orphaned::MinedAgain).unwrap();
+        (devnet.cut(), orphan, devnet.poll(ZERO, &[command.hash], 0))
+    };
+    assert_eq!(result.len(), 1);
+    for life in 0..3 {
+        let devnet = Devnet::start(in_folder(folder.path())).unwrap();
+        if life == 0 {
+            assert_eq!(devnet.cut(), cut);
+            let known: HashSet<_> = [(ZERO, orphan.hash)].into();
+            devnet.read(|network| super::forks::check(network, &known, &[(ZERO, command.hash)]));
+        }
+        // The second time, the file has been written anew in between.
+        assert_eq!(
+            devnet.header(ZERO, &orphan.hash).map(|header| header.height),
+            Some(orphan.height),
+            "{life}"
+        );
+        assert_eq!(devnet.poll(ZERO, &[command.hash], 0), result);
+        if life == 0 {
+            (0..35).for_each(|_| devnet.make_round().unwrap());
+            devnet.reorganize(ZERO, 6, Orphaned::Wait).unwrap();
+        }
+        if life == 1 {
+            assert_eq!(
+                devnet.read(|network| network.balance(ZERO, "anchor")).as_deref(),
+                Some("99.99999925")
+            );
+            let deep = devnet.reorganize(ZERO, 41, Orphaned::Wait).unwrap_err();
+            assert!(deep.to_string().contains("so many are not kept"), "{deep}");
+        }
+    }
+}
+
+#[test]
+fn a_fork_torn_anywhere_leaves_what_was_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("blocks");
+    let (before, length) = {
+        let devnet = Devnet::start(in_folder(folder.path())).unwrap();
+        devnet.send(ZERO, &anchor("1")).unwrap();
+        (0..5).for_each(|_| devnet.make_round().unwrap());
+        let before = (devnet.cut(), usize::try_from(std::fs::metadata(&file).unwrap().len()).unwrap());
+        devnet.reorganize(ZERO, 3, Orphaned::MinedAgain).unwrap();
+        before
+    };
+    let whole = std::fs::read(&file).unwrap();
+    for end in (length..whole.len()).step_by(23) {
+        std::fs::write(&file, &whole[..end]).unwrap();
+        let devnet = Devnet::start(in_folder(folder.path())).unwrap();
+        assert_eq!(devnet.cut(), before, "torn at {end}");
+        devnet.reorganize(ZERO, 2, Orphaned::Wait).unwrap();
+        devnet.read(|network| super::forks::check(network, &Default::default(), &[]));
+    }
+}
+
+#[test]
+fn the_folder_keeps_the_first_node_whoever_made_the_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let cut = {
+        let devnet = Devnet::start(Config { nodes: 2, ..in_folder(folder.path()) }).unwrap();
+        (0..3).for_each(|_| devnet.make_round().unwrap());
+        devnet.partition(&[vec![0], vec![1]]).unwrap();
+        (0..3).for_each(|_| devnet.make_round().unwrap());
+        let other = devnet.node(1).unwrap();
+        other.reorganize(ZERO, 2, Orphaned::Wait).unwrap();
+        devnet.heal().unwrap();
+        assert_eq!(devnet.cut(), other.cut());
+        other.cut()
+    };
+    let devnet = Devnet::start(Config { nodes: 3, ..in_folder(folder.path()) }).unwrap();
+    for node in 0..3 {
+        assert_eq!(devnet.node(node).unwrap().cut(), cut);
+    }
+    devnet.read(|network| super::forks::check(network, &Default::default(), &[]));
+}
+
+/// Runs a test as a process, kills it soon, and gives back the lines that it wrote.
+fn killed(test: &str, variable: &str, folder: &Path, life: u64) -> Vec<String> {
+    let mut child = Process::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("folder::{test}"), "--nocapture"])
+        .env(variable, folder)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let is_said = |line: &String| line.contains("seen ") || line.contains("sent ");
+    let first = lines.find(is_said).expect("it starts");
+    let reader = std::thread::spawn(move || lines.collect::<Vec<_>>());
+    std::thread::sleep(Duration::from_millis(20 + life * 37 % 190));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut lines = reader.join().unwrap();
+    // The test runner has written something before it on the same line.
+    let begin = first.find("seen ").or_else(|| first.find("sent ")).unwrap();
+    lines.insert(0, first[begin..].to_owned());
+    lines
+}
+
 /// The process that is killed: runs a network in the folder of the environment and says what it has.
 #[test]
 fn the_network_of_a_process_that_is_killed() {
@@ -173,26 +283,53 @@ fn the_network_of_a_process_that_is_killed() {
     }
 }
 
+/// The other process that is killed: undoes blocks all the time, and says what it has.
+#[test]
+fn the_troubled_network_of_a_process_that_is_killed() {
+    let Ok(folder) = std::env::var("DEVNET_TROUBLE_FOLDER") else { return };
+    let faults = "orphans=20%,reorganize=1-8@30%".parse().unwrap();
+    let config = Config { faults, seed: 1, retain_heights: 2_000, ..in_folder(Path::new(&folder)) };
+    let devnet = Devnet::start(config).unwrap();
+    for nonce in 0.. {
+        let command = anchor(&format!("{}-{nonce}", std::process::id()));
+        devnet.send(ZERO, &command).unwrap();
+        devnet.make_round().unwrap();
+        println!("sent {} {}", devnet.cut().height, command.hash);
+        println!("seen {} {}", devnet.cut().height, devnet.tip(ZERO).unwrap().hash);
+    }
+}
+
+#[test]
+fn a_kill_while_blocks_are_undone_leaves_a_network_in_which_everything_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut seen, mut sent) = (HashSet::new(), Vec::new());
+    for life in 0_u64..8 {
+        let test = "the_troubled_network_of_a_process_that_is_killed";
+        let lines = killed(test, "DEVNET_TROUBLE_FOLDER", folder.path(), life);
+        let config = Config { retain_heights: 2_000, ..in_folder(folder.path()) };
+        let devnet = Devnet::start(config).unwrap();
+        for line in &lines {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [what, height, hash] = words[..] else { continue };
+            let (Ok(height), Ok(hash)) = (height.parse::<u64>(), hash.parse::<Hash>()) else { continue };
+            assert!(devnet.cut().height >= height, "{line}");
+            match what {
+                "seen" => _ = seen.insert((ZERO, hash)),
+                _ => sent.push((ZERO, hash)),
+            }
+        }
+        devnet.read(|network| super::forks::check(network, &seen, &sent));
+    }
+    assert!(seen.len() > 50, "{}", seen.len());
+}
+
 #[test]
 fn nothing_that_was_seen_is_lost_by_a_kill_at_any_moment() {
     let folder = tempfile::tempdir().unwrap();
     let mut checked = 0;
     for life in 0_u64..12 {
-        let mut child = Process::new(std::env::current_exe().unwrap())
-            .args(["--exact", "folder::the_network_of_a_process_that_is_killed", "--nocapture"])
-            .env("DEVNET_TEST_FOLDER", folder.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let first = lines.find(|line| line.contains("seen ")).expect("it starts");
-        let reader = std::thread::spawn(move || lines.collect::<Vec<_>>());
-        std::thread::sleep(Duration::from_millis(20 + life * 37 % 190));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let mut lines = reader.join().unwrap();
-        lines.insert(0, first[first.find("seen").unwrap()..].to_owned());
+        let lines =
+            killed("the_network_of_a_process_that_is_killed", "DEVNET_TEST_FOLDER", folder.path(), life);
         let devnet = Devnet::start(in_folder(folder.path())).unwrap();
         let lowest = devnet.tip(ZERO).unwrap().height.saturating_sub(40);
         for line in &lines {

@@ -9,7 +9,7 @@ use chainweb::devnet::{Config, ConfigError, Devnet, Fault, Faults, Orphaned, Sta
 use chainweb::{ChainId, Graph};
 
 use super::forks::{check, command, see};
-use super::support::{DELAY, START, config};
+use super::support::{Anchor, DELAY, START, config};
 
 const ZERO: ChainId = ChainId(0);
 
@@ -196,6 +196,23 @@ fn a_bad_listed_command_polls_as_a_failure_in_no_block_until_a_restart() {
     assert_eq!(world.send(0, "bad"), key);
     world.rounds(3);
     assert!(world.is_mined(0, key));
+}
+
+#[test]
+fn a_stuck_command_is_waited_for_until_it_expires_and_then_nobody_knows_it() {
+    let world = World::new(2, "stuck=100%", 0);
+    world.rounds(1);
+    let name = world.nodes[0].network_name().to_owned();
+    let command = Anchor { network: &name, ttl: 20, ..Anchor::default() }.sign();
+    let knows = |node: usize| world.nodes[node].read(|network| network.knows(ZERO, &command.hash));
+    world.nodes[1].send(ZERO, &command).unwrap();
+    world.rounds(15);
+    assert!(knows(0) && knows(1) && !world.is_mined(0, command.hash));
+    world.nodes[0].send(ZERO, &command).unwrap();
+    world.rounds(10);
+    assert!(!knows(0) && !knows(1));
+    assert!(world.nodes[0].send(ZERO, &command).is_err());
+    assert_eq!(world.nodes[0].poll(ZERO, &[command.hash], 0), []);
 }
 
 #[test]

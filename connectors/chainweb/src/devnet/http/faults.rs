@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes, HttpBody as _, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -21,7 +21,10 @@ const HUGE: usize = 20 << 20;
 /// Largest body that is spoiled; larger ones are left as they are.
 const LARGEST: usize = 16 << 20;
 
-/// Most bytes that an answer is cut after: within the head, or soon behind it.
+/// Bytes that every head of an answer has at least.
+const HEAD: u64 = 60;
+
+/// Most bytes that an answer is cut after, where nobody knows how long it will be.
 const LONGEST_PART: u64 = 600;
 
 /// Pauses of the latest answer.
@@ -56,7 +59,9 @@ pub(super) async fn around(
             wire.reset();
         }
         Fault::CutAnswer => {
-            wire.end_after(usize::try_from(1 + number % LONGEST_PART).unwrap_or(1));
+            let body = response.body().size_hint().exact();
+            let part = 1 + number % body.map_or(LONGEST_PART, |body| body.saturating_add(HEAD));
+            wire.end_after(usize::try_from(part).unwrap_or(1));
         }
         Fault::Delay => {
             let pauses = 1 + u32::try_from(number % MAX_PAUSES).unwrap_or(0);
