@@ -24,8 +24,9 @@ impl Chain for DevChain {
             Ok(_) => Sent::Taken,
             // It is in a block already, or was: the chain says which.
             Err(refusal) if refusal.text.contains("already exists") => Sent::Taken,
-            // Behind 500 a node hides most refusals of its mempool: it says nothing about the command.
-            Err(refusal) if refusal.status == 500 => Sent::Unclear(refusal.text.into()),
+            // Behind 500 a node hides most refusals of its mempool, and one that is down did not look at it: they say nothing
+            // about the command.
+            Err(refusal) if refusal.status >= 500 => Sent::Unclear(refusal.text.into()),
             Err(refusal) => Sent::Refused(refusal.to_string().into()),
         })
     }

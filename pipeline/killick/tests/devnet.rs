@@ -209,10 +209,14 @@ async fn several_nodes_part_heal_and_are_reorganised_on_command() {
     let (network, urls, log) = Network::troubled(&["--nodes", "3", "--seed", "7"]);
     let clients: Vec<_> =
         urls.iter().map(|url| Client::new(&Config::new("development", [url])).unwrap()).collect();
+    let height = async || clients[0].cut().await.unwrap().hashes[&CHAIN].height;
+    while height().await < 10 {
+        tokio::time::sleep(Duration::from_millis(20)).await; // there has to be something to go back to
+    }
     let command = command("several");
     clients[2].send(CHAIN, std::slice::from_ref(&command)).await.unwrap();
     let before = mined(&clients[0], command.hash).await;
-    let depth = clients[0].cut().await.unwrap().hashes[&CHAIN].height - before.height + 3;
+    let depth = height().await - before.height + 6;
     assert_eq!(ask(&urls[0], "POST", "/partition?groups=0/1,2").0, 200);
     says(&log, "the nodes are parted");
     let (status, text) = ask(&urls[1], "POST", &format!("/reorganize?chain=7&depth={depth}&commands=lost"));

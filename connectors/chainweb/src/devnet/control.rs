@@ -25,6 +25,7 @@ impl Devnet {
     /// [`TroubleError::NoNode`], [`TroubleError::Twice`]; then nothing has changed.
     pub fn partition(&self, groups: &[Vec<usize>]) -> Result<(), TroubleError> {
         self.shared.partition(groups)?;
+        self.ends_not_by_itself(&Event::Heal);
         tracing::info!(?groups, "the nodes are parted");
         Ok(())
     }
@@ -33,7 +34,7 @@ impl Devnet {
     /// those that get the next block.
     ///
     /// # Errors
-    /// [`StoreError`]; then the first node goes its own way until the next round.
+    /// [`StoreError`]; then they come together with a later round.
     pub fn heal(&self) -> Result<(), StoreError> {
         self.shared.heal()
     }
@@ -45,11 +46,13 @@ impl Devnet {
 
     /// Lets this node show what the others had so many rounds ago; 0 ends it. It never goes back by itself.
     pub fn set_lag(&self, rounds: u64) {
+        self.ends_not_by_itself(&Event::Lag { node: self.node, rounds: 0 });
         self.shared.act(Event::Lag { node: self.node, rounds });
     }
 
     /// Takes this node away, or brings it back: it makes and takes no blocks and answers nobody over HTTP.
     pub fn set_down(&self, is_down: bool) {
+        self.ends_not_by_itself(&Event::Down { node: self.node, is_down: false });
         self.shared.act(Event::Down { node: self.node, is_down });
     }
 
@@ -67,6 +70,11 @@ impl Devnet {
     pub fn bad_list(&self, chain: ChainId, key: &Hash) {
         let now = (self.shared.clock)();
         self.shared.network(self.node).bad_list(chain, key, now);
+    }
+
+    /// What was asked for lasts: what came by chance before does not end it.
+    fn ends_not_by_itself(&self, end: &Event) {
+        lock(&self.shared.trouble).forget_end(end);
     }
 
     /// What goes wrong by chance.

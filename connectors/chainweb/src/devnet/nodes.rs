@@ -75,15 +75,21 @@ impl Shared {
         lock(&self.states)[node]
     }
 
-    /// Makes a round in each group, and whatever else happens now.
-    pub(super) fn make_round(&self) -> Result<(), RoundError> {
-        let mut journal = lock(&self.journal);
-        if let Some(journal) = journal.as_mut() {
+    /// The right to change blocks, with a file that is good for it.
+    fn journal(&self) -> Result<MutexGuard<'_, Option<Journal>>, StoreError> {
+        let mut guard = lock(&self.journal);
+        if let Some(journal) = guard.as_mut() {
             let network = self.network(0);
             if journal.wants_rewrite(&network) {
                 journal.rewrite(&network)?;
             }
         }
+        Ok(guard)
+    }
+
+    /// Makes a round in each group, and whatever else happens now.
+    pub(super) fn make_round(&self) -> Result<(), RoundError> {
+        let mut journal = self.journal()?;
         let events = lock(&self.trouble).begin_round();
         events.into_iter().for_each(|event| self.act(event));
         for group in self.groups() {
@@ -104,24 +110,30 @@ impl Shared {
             (forks, if is_mined_again { Orphaned::MinedAgain } else { Orphaned::Wait })
         };
         if !forks.is_empty() {
-            match self.fork(leader, &forks, orphaned, journal) {
-                Err(TroubleError::Store(error)) => return Err(error.into()),
-                Err(_) => {} // so many blocks are not there yet
+            let depths: Vec<_> = forks.iter().map(|(_, chain, depth)| (*chain, *depth)).collect();
+            match self.fork(leader, &depths, orphaned, journal) {
                 Ok(()) => {
-                    let mut trouble = lock(&self.trouble);
-                    for (chain, depth) in forks {
-                        trouble.count(if depth == 1 { Fault::Orphans } else { Fault::Reorganize });
-                        if depth > 1 {
-                            tracing::info!(%chain, depth, ?orphaned, node = leader, "a chain is reorganised");
-                        }
-                    }
+                    self.note(leader, orphaned, &forks);
                     return Ok(());
                 }
+                Err(TroubleError::Store(error)) => return Err(error.into()),
+                Err(_) => {} // so many blocks are not there yet
             }
         }
         let blocks = self.network(leader).build_round((self.clock)(), maker(leader))?;
         // A crash before this line: the blocks never were. After it: they are, though nobody saw them yet.
         Ok(self.install(leader, Change { rewinds: Vec::new(), blocks }, journal)?)
+    }
+
+    /// Takes note of reorganisations by chance.
+    fn note(&self, node: usize, orphaned: Orphaned, forks: &[(Fault, ChainId, u64)]) {
+        let mut trouble = lock(&self.trouble);
+        for (fault, chain, depth) in forks {
+            trouble.count(*fault);
+            if *fault == Fault::Reorganize {
+                tracing::info!(%chain, depth, ?orphaned, node, "a chain is reorganised");
+            }
+        }
     }
 
     /// Reorganises chains of a node; durable when this returns.
@@ -174,7 +186,8 @@ impl Shared {
         match way {
             Way::Stay => {}
             Way::Change(change) => {
-                if let Some(undone) = change.deepest(&self.network(node)) {
+                // Orphans are nothing to speak of.
+                if let Some(undone) = change.deepest(&self.network(node)).filter(|undone| *undone > 1) {
                     tracing::info!(
                         node,
                         from = leader,
@@ -239,7 +252,7 @@ impl Shared {
         depth: u64,
         orphaned: Orphaned,
     ) -> Result<(), TroubleError> {
-        let mut journal = lock(&self.journal);
+        let mut journal = self.journal()?;
         let group = self.groups().into_iter().find(|group| group.contains(&node));
         let leader = group.and_then(|group| self.leader(&group)).ok_or(TroubleError::Down(node))?;
         self.fork(leader, &[(chain, depth)], orphaned, &mut journal)?;
@@ -268,9 +281,9 @@ impl Shared {
 
     /// Lets all nodes know of each other, and takes over the heaviest blocks.
     pub(super) fn heal(&self) -> Result<(), StoreError> {
-        let mut journal = lock(&self.journal);
         lock(&self.trouble).forget_end(&Event::Heal);
         self.act(Event::Heal);
+        let mut journal = self.journal()?;
         self.level(&mut journal)?;
         self.nodes.iter().for_each(Node::tell);
         Ok(())
@@ -278,7 +291,7 @@ impl Shared {
 
     /// Does what begins or ends for nodes. Blocks follow with the next round.
     pub(super) fn act(&self, event: Event) {
-        tracing::info!(?event, "the network is in trouble");
+        tracing::info!(?event, "something happens to the nodes");
         match event {
             Event::Part(nodes) => {
                 // The numbers are of existing nodes, each once.

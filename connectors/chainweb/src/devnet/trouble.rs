@@ -128,16 +128,17 @@ impl Trouble {
         }
     }
 
-    /// How deep which chains are reorganised in this round.
-    pub(super) fn forks(&mut self, graph: Graph) -> Vec<(ChainId, u64)> {
+    /// Which chains are reorganised in this round, how deep, and why.
+    pub(super) fn forks(&mut self, graph: Graph) -> Vec<(Fault, ChainId, u64)> {
         let mut forks = Vec::new();
         if self.faults.has(Fault::Orphans) {
-            forks.extend(graph.chains().filter(|_| self.rolls(Fault::Orphans)).map(|chain| (chain, 1)));
+            let chains = graph.chains().filter(|_| self.rolls(Fault::Orphans));
+            forks.extend(chains.map(|chain| (Fault::Orphans, chain, 1)));
         }
         if self.rolls(Fault::Reorganize) {
             let chain = self.network.below(u64::from(graph.order()));
             let depth = self.size(Fault::Reorganize);
-            forks.push((ChainId(u32::try_from(chain).unwrap_or(0)), depth));
+            forks.push((Fault::Reorganize, ChainId(u32::try_from(chain).unwrap_or(0)), depth));
         }
         forks
     }

@@ -15,6 +15,12 @@ const ZERO: ChainId = ChainId(0);
 /// Coins are counted in 10^-12.
 const UNITS: u128 = 1_000_000_000_000;
 
+/// Blocks that somebody saw, each with its chain.
+pub type Blocks = HashSet<(ChainId, Hash)>;
+
+/// Commands that were taken, each with its chain.
+pub type Commands = Vec<(ChainId, Hash)>;
+
 pub fn command(network: &Network, chain: ChainId, nonce: &str) -> Command {
     Anchor { network: &network.version().name, chain, nonce, ..Anchor::default() }.sign()
 }
@@ -39,7 +45,7 @@ fn check_block(network: &Network, header: &Header) {
 
 /// Checks all that anybody can see of the blocks that count; nothing of them has been dropped yet. `seen` are blocks that
 /// counted at some time, `sent` all commands.
-pub fn check(network: &Network, seen: &HashSet<(ChainId, Hash)>, sent: &[(ChainId, Hash)]) {
+pub fn check(network: &Network, seen: &Blocks, sent: &[(ChainId, Hash)]) {
     for (chain, hash) in seen {
         let header = network.header(*chain, hash).unwrap_or_else(|| panic!("{hash} was seen"));
         check_block(network, header);
@@ -101,7 +107,7 @@ fn replay(network: &Network, chain: ChainId) -> BTreeMap<Hash, (u64, usize, Hash
     mined
 }
 
-pub fn see(network: &Network, seen: &mut HashSet<(ChainId, Hash)>) {
+pub fn see(network: &Network, seen: &mut Blocks) {
     for chain in network.graph().chains() {
         let mut at = network.header(chain, &network.tip(chain).unwrap().hash);
         while let Some(header) = at.filter(|header| seen.insert((chain, header.hash))) {
@@ -132,7 +138,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 /// Does the steps; the network, the blocks that were seen, and the commands that were sent.
-fn run(graph: Graph, steps: &[Step]) -> (Network, HashSet<(ChainId, Hash)>, Vec<(ChainId, Hash)>) {
+fn run(graph: Graph, steps: &[Step]) -> (Network, Blocks, Commands) {
     let mut network = network(graph);
     let (mut seen, mut sent) = (HashSet::new(), Vec::new());
     let mut now = START;

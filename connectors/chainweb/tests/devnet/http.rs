@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use chainweb::ChainId;
-use chainweb::devnet::{Config, Devnet};
+use chainweb::devnet::{Config, Devnet, Orphaned, Tip};
+use chainweb::{ChainId, Hash};
 use serde_json::Value;
 
 use super::support::{Anchor, START, config};
@@ -178,4 +178,63 @@ fn requests_that_make_no_sense_are_refused_and_nothing_breaks() {
         }
     }
     assert_eq!(server.ask("GET", "/health-check", &[], "").text(), "Health check OK.\n");
+}
+
+/// All items of a collection or branch, two at a time; each page is asked for with the `next` of the one before.
+fn pages(ask: impl Fn(&str) -> Response) -> Vec<String> {
+    let (mut items, mut next) = (Vec::new(), String::new());
+    loop {
+        let page: Value = serde_json::from_str(ask(&format!("limit=2{next}")).text()).unwrap();
+        items.extend(page["items"].as_array().unwrap().iter().map(|item| item.as_str().unwrap().to_owned()));
+        match page["next"].as_str() {
+            Some(place) if page["items"] != serde_json::json!([]) => next = format!("&next={place}"),
+            _ => return items,
+        }
+    }
+}
+
+#[test]
+fn collections_have_all_forks_and_branches_only_their_own_whatever_the_pages() {
+    let server = Server::start();
+    server.rounds(6);
+    let chain = ChainId(3);
+    let old = server.devnet.tip(chain).unwrap();
+    server.devnet.reorganize(chain, 3, Orphaned::Wait).unwrap();
+    let new = server.devnet.tip(chain).unwrap();
+    let path = "/chainweb/0.0/development/chain/3/hash";
+    let hashes = |lower: Option<&Hash>, upper: &Hash| -> Vec<String> {
+        let branch = server.devnet.branch(chain, lower, upper).unwrap();
+        branch.iter().map(|header| header.hash.to_string()).collect()
+    };
+    let all = pages(|query| server.ask("GET", &format!("{path}?{query}"), &[], ""));
+    let mut known: Vec<_> = [hashes(None, &new.hash), hashes(Some(&new.hash), &old.hash)].concat();
+    assert_eq!((all.len(), known.len()), (8 + 3, 8 + 3));
+    let (mut sorted, is_ascending) = (all.clone(), |pair: &[String]| {
+        let height = |hash: &String| server.devnet.header(chain, &hash.parse().unwrap()).unwrap().height;
+        height(&pair[0]) <= height(&pair[1])
+    });
+    assert!(all.windows(2).all(is_ascending));
+    (sorted.sort(), known.sort());
+    assert_eq!(sorted, known);
+    for (lower, upper) in
+        [(None, &old), (None, &new), (Some(&old), &new), (Some(&new), &old), (Some(&new), &new)]
+    {
+        let list = |tip: Option<&Tip>| tip.map_or_else(String::new, |tip| format!("\"{}\"", tip.hash));
+        let body = format!("{{\"lower\":[{}],\"upper\":[{}]}}", list(lower), list(Some(upper)));
+        let branch = pages(|query| server.post(&format!("/chain/3/hash/branch?{query}"), &body));
+        assert_eq!(branch, hashes(lower.map(|tip| &tip.hash), &upper.hash), "{body}");
+    }
+    // Of both tips together, each block once.
+    let body = format!("{{\"lower\":[],\"upper\":[\"{}\",\"{}\"]}}", old.hash, new.hash);
+    let mut both = pages(|query| server.post(&format!("/chain/3/hash/branch?{query}"), &body));
+    both.sort();
+    assert_eq!(both, known);
+    let orphan = server.devnet.header(chain, &old.hash).unwrap();
+    let payload = server.ask(
+        "GET",
+        &format!("/chainweb/0.0/development/chain/3/payload/{}", orphan.payload_hash),
+        &[],
+        "",
+    );
+    assert_eq!(payload.status, 200, "the payload of an orphan");
 }

@@ -8,7 +8,7 @@ use chainweb::cut::Cut;
 use chainweb::devnet::{Config, ConfigError, Devnet, Fault, Faults, Orphaned, StartError, TroubleError};
 use chainweb::{ChainId, Graph};
 
-use super::forks::{check, command, see};
+use super::forks::{Blocks, Commands, check, command, see};
 use super::support::{Anchor, DELAY, START, config};
 
 const ZERO: ChainId = ChainId(0);
@@ -230,10 +230,7 @@ fn what_is_asked_wrongly_is_refused() {
 }
 
 /// A world with all kinds of trouble after many rounds and commands.
-fn troubled(
-    nodes: usize,
-    seed: u64,
-) -> (World, HashSet<(ChainId, chainweb::Hash)>, Vec<(ChainId, chainweb::Hash)>) {
+fn troubled(nodes: usize, seed: u64) -> (World, Blocks, Commands) {
     let faults = "all,partition=2-6@5%,lag=1-4@5%,down=1-4@5%,reorganize=2-6@10%,lost-mempool=5%,restart=5%";
     let world = World::new(nodes, faults, seed);
     let (mut seen, mut sent) = (HashSet::new(), Vec::new());
