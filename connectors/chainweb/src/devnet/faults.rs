@@ -159,7 +159,7 @@ impl fmt::Display for Fault {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// In parts of a million, and the size; in the order of [`KINDS`].
-    rates: [(u32, RangeInclusive<u64>); KINDS.len()],
+    rates: Box<[(u32, RangeInclusive<u64>); KINDS.len()]>,
     pause: Duration,
     hang: Duration,
 }
@@ -187,7 +187,8 @@ impl Faults {
     /// No trouble.
     pub fn none() -> Self {
         let none = |kind: &Kind| (0, kind.size.clone().unwrap_or(0..=0));
-        Self { rates: std::array::from_fn(|index| none(&KINDS[index])), pause: SPANS.0, hang: SPANS.1 }
+        let rates = Box::new(std::array::from_fn(|index| none(&KINDS[index])));
+        Self { rates, pause: SPANS.0, hang: SPANS.1 }
     }
 
     /// What mainnet01 was seen to do: of its blocks, 2.6 % are orphans.
@@ -324,7 +325,7 @@ impl fmt::Display for Faults {
     /// The text that parses to the same faults.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        for (kind, (rate, size)) in KINDS.iter().zip(&self.rates).filter(|(_, (rate, _))| *rate > 0) {
+        for (kind, (rate, size)) in KINDS.iter().zip(self.rates.iter()).filter(|(_, (rate, _))| *rate > 0) {
             let sized = match (&kind.size, size.start(), size.end()) {
                 (None, _, _) => String::new(),
                 (Some(_), low, high) if low == high => format!("{low}@"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
-use chainweb::devnet::{Config, Devnet, Orphaned, StartError, StoreError};
+use chainweb::devnet::{Config, Devnet, Orphaned, StartError, StoreError, TroubleError};
 use chainweb::{ChainId, Graph, Hash};
 
 use super::support::{Anchor, account, config};
@@ -281,6 +281,52 @@ fn the_network_of_a_process_that_is_killed() {
         println!("mined {height} {}", command.hash);
         nonce += 1;
     }
+}
+
+/// The process whose files cannot grow: undoes blocks until that cannot be kept, and looks at what is left.
+#[test]
+fn the_network_of_a_process_whose_disk_is_full() {
+    let Ok(folder) = std::env::var("DEVNET_FULL_FOLDER") else { return };
+    let devnet = Devnet::start(Config { retain_heights: 2_000, ..in_folder(Path::new(&folder)) }).unwrap();
+    let command = anchor("1");
+    devnet.send(ZERO, &command).unwrap();
+    (0..5).for_each(|_| devnet.make_round().unwrap());
+    let known = [(ZERO, command.hash)];
+    for depth in (2..6).cycle() {
+        let (before, found) = (devnet.cut(), devnet.read(|network| network.find(ZERO, &command.hash)));
+        let Err(error) = devnet.reorganize(ZERO, depth, Orphaned::MinedAgain) else { continue };
+        assert!(matches!(error, TroubleError::Store(StoreError::Io { .. })), "{error}");
+        assert_eq!(devnet.cut(), before);
+        devnet.read(|network| {
+            assert_eq!(network.find(ZERO, &command.hash), found);
+            super::forks::check(network, &HashSet::new(), &known);
+        });
+        // The file is written anew first, which cannot be done either.
+        assert!(devnet.make_round().is_err());
+        assert_eq!(devnet.cut(), before);
+        println!("held {}", devnet.tip(ZERO).unwrap().hash);
+        return;
+    }
+}
+
+#[test]
+fn what_cannot_be_kept_is_not_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "trap '' XFSZ; ulimit -f 100; exec \"$0\" --exact folder::the_network_of_a_process_whose_disk_is_full --nocapture";
+    let output = Process::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env("DEVNET_FULL_FOLDER", folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    let (_, held) = text.split_once("held ").expect("it came to that");
+    let held: Hash = held.lines().next().unwrap().parse().unwrap();
+    let devnet = Devnet::start(Config { retain_heights: 2_000, ..in_folder(folder.path()) }).unwrap();
+    assert_eq!(devnet.tip(ZERO).unwrap().hash, held);
+    devnet.make_round().unwrap();
+    devnet.read(|network| super::forks::check(network, &[(ZERO, held)].into(), &[]));
 }
 
 /// The other process that is killed: undoes blocks all the time, and says what it has.

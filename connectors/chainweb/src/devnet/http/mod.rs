@@ -46,16 +46,19 @@ impl Asked<'_> {
     }
 }
 
-/// Answers on `listener` until the returned future is dropped.
+/// The routes of a network's service API.
+fn router(devnet: Arc<Devnet>) -> Router {
+    let updates = get(updates::headers);
+    Router::new().route("/chainweb/0.0/{network}/header/updates", updates).fallback(answer).with_state(devnet)
+}
+
+/// Answers on `listener` until the returned future is dropped, as far as the network's faults let it.
 ///
 /// # Errors
 /// Those of the listener.
 pub(super) async fn serve(listener: TcpListener, devnet: Arc<Devnet>) -> io::Result<()> {
     let faults = from_fn_with_state(Arc::clone(&devnet), faults::around);
-    let updates = get(updates::headers);
-    let router = Router::new().route("/chainweb/0.0/{network}/header/updates", updates);
-    let router = router.fallback(answer).with_state(devnet).layer(faults);
-    let service = router.into_make_service_with_connect_info::<wire::Switch>();
+    let service = router(devnet).layer(faults).into_make_service_with_connect_info::<wire::Switch>();
     axum::serve(wire::Wires(listener), service).await
 }
 
