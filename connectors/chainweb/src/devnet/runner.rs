@@ -189,7 +189,7 @@ impl Devnet {
     }
 
     /// Counts rounds, for who waits for the next one.
-    pub(super) fn rounds(&self) -> watch::Receiver<u64> {
+    pub(super) fn rounds(&self) -> tokio::sync::watch::Receiver<u64> {
         self.shared.nodes[self.node].rounds.subscribe()
     }
 
