@@ -8,13 +8,14 @@
 //! |---|---|
 //! | [`encoding`], [`hash`], [`uint`], [`json`] | texts and numbers |
 //! | [`merkle`] | the tree under every hash |
-//! | [`graph`], [`version`] | networks |
-//! | [`header`], [`rules`], [`cut`] | blocks, alone and together |
+//! | [`graph`], [`version`], [`known`] | networks |
+//! | [`header`], [`rules`], [`cut`], [`braid`] | blocks, alone and together |
 //! | [`payload`], [`pact`] | what is in a block |
 //! | [`spv`], [`events`] | proofs about it |
 //!
 //! With the feature `client` nodes can be asked over HTTP; with `devnet` there is a development network in the process.
 
+pub mod braid;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod cut;
@@ -28,6 +29,7 @@ pub mod graph;
 pub mod hash;
 pub mod header;
 pub mod json;
+pub mod known;
 pub mod merkle;
 pub mod pact;
 pub mod payload;

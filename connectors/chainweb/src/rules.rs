@@ -67,6 +67,9 @@ pub enum Failure {
     /// Fork number or votes do not follow from the parents'.
     #[error("the fork state does not follow from the parents'")]
     InvalidForkState,
+    /// An adjacent parent is not at the parent's height, or refers to another block than the parent's parent.
+    #[error("an adjacent parent is not beside the parent")]
+    Unbraided,
 }
 
 /// Checks what a header shows alone: hash, network, chain, adjacent chains, proof of work, genesis.

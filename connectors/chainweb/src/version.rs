@@ -199,6 +199,15 @@ impl Version {
         self.graph_at(u64::MAX)
     }
 
+    /// The height from which on nothing but the newest graph and the newest rules decides, also about difficulty.
+    pub fn settled_height(&self) -> u64 {
+        let LegacyRules { emergency_retarget, epoch_ends_at_block, parent_only, free_flags } = self.legacy;
+        let graph = self.eras.last().map_or(0, |era| era.from);
+        let changes = [emergency_retarget, epoch_ends_at_block, parent_only, free_flags, graph];
+        // Chains that are new have short epochs first.
+        changes.into_iter().fold(0, u64::max).saturating_add(WINDOW)
+    }
+
     /// Where a chain begins; `None` for a chain that the network never has.
     pub fn genesis_era(&self, chain: ChainId) -> Option<&Era> {
         self.eras.iter().find(|era| era.graph.contains(chain))
