@@ -14,8 +14,7 @@
 //! **What it does not prove**: *when* it was done, nor that no heavier branch exists. Whoever can pay for the work can
 //! make a branch that claims any time after the cut, once, for as many receipts as he likes, and also long after the
 //! network has died and its miners are for hire. So how much work is enough is for whoever trusts to say, in units of the
-//! work of the cut itself; and a branch made later of headers between two trusted cuts is refused by hashes, at no cost:
-//! a newer cut is always worth more than more depth.
+//! work of the cut itself. A newer cut that is trusted is worth more than any depth: all before it is a matter of hashes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use killick_proof::note::VerifierKey;
 use killick_proof::signature::PublicKey;
-use killick_proof::trust::{DeviceKey, LogKey, TrustFile, TrustedNetwork};
+use killick_proof::trust::{DeviceKey, LogKey, MAX_TRUST, TrustFile, TrustedNetwork};
 use killick_stages::deployment::Deployment;
 use killick_stages::ingest;
 use killick_stages::ports::Catalog;
@@ -16,10 +16,20 @@ use crate::cli::{Failure, Outcome};
 use crate::cluster;
 use crate::config::{Config, ConfigArgs};
 use crate::stores;
+use crate::verify::files;
 
 mod fetch;
+mod known;
 
 /// Writes trust files.
+///
+/// A trust file is JSON, and yours to edit: {"networks": [{"name", "blocks", "headers", "forward"}], "logs": [...],
+/// "devices": [...]}. `blocks` are hashes of blocks that you trust, and `headers` binary headers in base64url that link
+/// older blocks to them. `forward`: {"from": [hashes], "depth": 1000} also trusts newer blocks, for work alone: `from` is
+/// one block of each chain, a cut, whose headers have to stand in `headers`; all headers of all chains from there on have
+/// to be given, here or to `killick verify --headers`; and the headers above a receipt's block need `depth` times the work
+/// of the cut, at least 120. That is what it would cost to forge a block: `depth` half minutes of the whole network as it
+/// was at the cut. So take a cut that is new, and a depth that nobody pays for.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: killick trust own -c killick.toml --out trust.json")]
 pub struct TrustArgs {
@@ -50,6 +60,14 @@ enum Action {
         after_help = "Examples:\n  killick trust fetch receipts/ --node https://one.example --node https://two.example --with logs.json --out trust.json\n  killick trust fetch --network development --node http://127.0.0.1:1848 --depth 3 --out trust.json"
     )]
     Fetch(fetch::FetchArgs),
+    /// Prints what the program knows of public networks: genesis blocks, and dated checkpoints with their origin.
+    ///
+    /// It believes none of it: only a trust file counts. With --out the checkpoints are written as one, with the headers
+    /// that are known of them; a receipt of an older block then needs the headers in between: see `killick verify --help`.
+    #[command(
+        after_help = "Examples:\n  killick trust known\n  killick trust known --network mainnet01 --with logs.json --out trust.json"
+    )]
+    Known(known::KnownArgs),
 }
 
 /// Does what `killick trust` is asked to.
@@ -57,6 +75,7 @@ pub fn run(args: &TrustArgs) -> Outcome {
     let (config, out) = match &args.command {
         Action::Own { config, out } => (config, out),
         Action::Fetch(args) => return fetch::run(args),
+        Action::Known(args) => return known::run(args),
     };
     let config = Config::load(config)?;
     let folder = config.keys.folder.as_deref();
@@ -96,9 +115,25 @@ pub fn own(
     }
     blocks.sort_unstable();
     blocks.dedup();
-    let network = TrustedNetwork { name: deployment.network().to_owned(), blocks, headers: Vec::new() };
+    let network = TrustedNetwork { name: deployment.network().to_owned(), blocks, ..TrustedNetwork::default() };
     let logs = verifiers.iter().map(|key| LogKey { key: key.clone(), until: None });
     Ok(TrustFile { networks: vec![network], logs: logs.collect(), devices })
+}
+
+/// The trust file that another is made from; without one nothing is believed yet.
+fn taken_over(with: Option<&Path>) -> Result<TrustFile> {
+    let Some(path) = with else { return Ok(TrustFile::default()) };
+    let bytes = files::read_bounded(path, MAX_TRUST).with_context(|| path.display().to_string())?;
+    TrustFile::parse(&bytes).with_context(|| path.display().to_string())
+}
+
+/// The entry of a network, which is made where there is none.
+fn network_of<'t>(trust: &'t mut TrustFile, name: &str) -> &'t mut TrustedNetwork {
+    let index = trust.networks.iter().position(|network| network.name == name).unwrap_or_else(|| {
+        trust.networks.push(TrustedNetwork { name: name.to_owned(), ..TrustedNetwork::default() });
+        trust.networks.len() - 1
+    });
+    &mut trust.networks[index]
 }
 
 /// Writes a trust file; never half of one under its name.

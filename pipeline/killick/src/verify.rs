@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use killick_proof::fault::{Fault, Missing, Wrong};
+use killick_proof::headers::{Headers, MAX_HEADERS_FILE};
 use killick_proof::report::{Level, Report, Verdict};
 use killick_proof::together::Together;
 use killick_proof::trust::{MAX_TRUST, Trust};
@@ -32,7 +33,8 @@ const MANY: usize = 200;
 /// Exit status: 0 every receipt reaches the level, 2 usage, 3 a receipt is wrong,
 /// 4 cannot decide (something is missing), 1 any other failure.
 ///
-/// Example: killick verify receipts/ --payload payloads/ --trust trust.json
+/// Examples: killick verify receipts/ --payload payloads/ --trust trust.json
+///           killick verify receipts/ --trust trust.json --headers archive.bin
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct VerifyArgs {
@@ -49,6 +51,11 @@ pub struct VerifyArgs {
     /// no receipt gets beyond `batched`.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+
+    /// Headers that link the receipts' blocks to those of the trust file: binary ones one after the other, a JSON list of
+    /// base64url, or a node's page as it is. They make nothing trusted by themselves. Can be repeated.
+    #[arg(long, value_name = "FILE", requires = "trust")]
+    headers: Vec<PathBuf>,
 
     /// The level that has to be reached. Only `trusted` says something about time.
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Wanted::Trusted)]
@@ -218,13 +225,25 @@ fn read_trust(args: &VerifyArgs) -> Result<Trust, Refusal> {
     };
     let shown = path.display();
     let file = files::read_bounded(path, MAX_TRUST).with_context(|| format!("cannot read {shown}"))?;
-    let trust =
-        Trust::parse(&file).map_err(|error| Refusal::Usage(format!("trust file {shown}: {error}")))?;
+    let headers = read_headers(&args.headers)?;
+    let trust = Trust::parse_with(&file, &headers)
+        .map_err(|error| Refusal::Usage(format!("trust file {shown}: {error}")))?;
     for member in trust.ignored() {
         let warning = format!("warning: trust file {shown}: nobody knows the member {member}; it is ignored");
         eprintln!("{}", text::shown(&warning));
     }
     Ok(trust)
+}
+
+fn read_headers(paths: &[PathBuf]) -> Result<Headers, Refusal> {
+    let mut headers = Headers::new();
+    for path in paths {
+        let shown = path.display();
+        let file =
+            files::read_bounded(path, MAX_HEADERS_FILE).with_context(|| format!("cannot read {shown}"))?;
+        headers.add(&file).map_err(|error| Refusal::Usage(format!("headers {shown}: {error}")))?;
+    }
+    Ok(headers)
 }
 
 /// Holds a receipt against the earlier ones; a conflict makes it wrong and names both files.

@@ -20,13 +20,6 @@ pub(crate) struct CheckedBlock {
     pub(crate) is_known: bool,
 }
 
-/// A header of a trust file.
-pub(crate) struct TrustedHeader {
-    pub(crate) hash: Hash,
-    /// The blocks that it descends from directly: its parent and the adjacent parents.
-    pub(crate) parents: Vec<Hash>,
-}
-
 /// Checks a block of a receipt: header, hash, chain, height, network and the network's rules for one header.
 pub(crate) fn check_block(block: &Block) -> Part<CheckedBlock> {
     let wrong = |member: &str, why: String| Fault::wrong(why).within(member).within("block");
@@ -52,15 +45,22 @@ pub(crate) fn check_block(block: &Block) -> Part<CheckedBlock> {
     Ok(CheckedBlock { name, created: header.creation_time, is_known: version.is_some() })
 }
 
-/// Checks a header of a trust file.
-pub(crate) fn trusted_header(name: &str, header: &[u8]) -> Result<TrustedHeader, String> {
+/// Checks a header of a trust file by itself: its hash, its network, the network's rules for one header.
+pub(crate) fn header_of(name: &str, header: &[u8]) -> Result<Header, String> {
     let header = decode(header)?;
     if let Some(version) = network(name, &header)? {
         check_rules(version, &header)?;
     }
-    let adjacents = header.adjacents.iter().map(|(_, hash)| hash);
-    let parents = std::iter::once(&header.parent).chain(adjacents).map(|hash| Hash::new(hash.0)).collect();
-    Ok(TrustedHeader { hash: Hash::new(header.hash.0), parents })
+    Ok(header)
+}
+
+/// Checks a header of any known network by itself.
+pub(crate) fn sound_header(header: &[u8]) -> Result<Header, String> {
+    let header = decode(header)?;
+    let version = Version::by_code(header.version)
+        .ok_or_else(|| format!("is of a network with code {:#x}, which nobody knows", header.version))?;
+    check_rules(version, &header)?;
+    Ok(header)
 }
 
 /// The block hash at which an SPV proof of this subject ends. The position in the object means nothing.

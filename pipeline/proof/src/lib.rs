@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod encoding;
 pub mod fault;
 pub mod hash;
+pub mod headers;
 pub mod json;
 pub mod log;
 mod members;

@@ -22,7 +22,7 @@ pub enum Level {
     /// The checkpoint is in a transaction's output that is in a block. That is consistency: whoever has a log key
     /// can make such a block himself.
     Anchored,
-    /// The verifier trusts that block, or a descendant of it. Only this level says something about time.
+    /// The verifier trusts that block, or a descendant of it, or the work above it. Only this level says something about time.
     Trusted,
 }
 
@@ -157,6 +157,8 @@ pub struct Report {
     pub not_after: Option<i64>,
     /// The block, from `anchored` on; at `trusted` the oldest trusted one.
     pub block: Option<BlockName>,
+    /// Where the block is trusted for work alone: how many times the work of the trust file's cut is above it.
+    pub work_above: Option<u64>,
     /// What is wrong, else what keeps the receipt from the next level; nothing at `trusted`.
     pub fault: Option<Fault>,
     /// What other receipts can be held against, from `logged` on and only where nothing is wrong.

@@ -1,15 +1,19 @@
 //! The trust file: what a verifier chooses to believe. Every part is optional; what is missing bounds the level.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use crate::chain::{self, TrustedHeader};
-use crate::encoding::base64url;
 use crate::hash::Hash;
-use crate::json;
-use crate::members::{bytes, hash, items, text};
+use crate::headers::Headers;
 use crate::note::VerifierKey;
+use crate::report::BlockName;
 use crate::signature::PublicKey;
-use crate::value::{Value, join};
+use network::{Draft, Network};
+
+mod file;
+mod network;
+
+/// The least [`Forward::depth`]: an hour of the whole network as it was at the cut, since its blocks take half a minute.
+pub const MIN_DEPTH: u64 = 120;
 
 /// Bytes in the largest trust file: 64 MiB, room for 100,000 headers.
 pub const MAX_TRUST: usize = 64 << 20;
@@ -34,6 +38,25 @@ pub struct TrustedNetwork {
     pub blocks: Vec<Hash>,
     /// Binary headers that link older blocks to trusted ones. A header alone makes nothing trusted.
     pub headers: Vec<Vec<u8>>,
+    /// Whether blocks that go on from a trusted cut are trusted for the work above them, and for how much. Verifiers
+    /// that do not know this member trust none of those blocks.
+    pub forward: Option<Forward>,
+}
+
+/// Trust in newer blocks for work alone: see [`chainweb::braid`] for what that proves and what not.
+///
+/// The cut is trusted as any listed block is. A block that goes on from it is trusted where the headers of *all* chains
+/// from the cut on are given, all rules of the network hold for each, and the headers above the block have `depth` times
+/// the work of the cut. What that costs whoever wants to forge a block: `depth` times 30 seconds of all the computers
+/// that the network had at the cut. An old cut of a network that has grown since is cheap (all of mainnet01 in 2021 is
+/// some fifty machines of 2025), and so is the cut of a network whose miners are for hire. Networks without proof of
+/// work cannot have this.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forward {
+    /// The blocks of the cut, one of each chain; their headers have to be among [`TrustedNetwork::headers`].
+    pub from: Vec<Hash>,
+    /// How many times the work of the cut has to be above a block. At least [`MIN_DEPTH`].
+    pub depth: u64,
 }
 
 /// The key of a log: it counts for the log whose origin it is named after.
@@ -74,11 +97,22 @@ impl TrustError {
     }
 }
 
+/// How a trust file stands to a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is listed, or a listed block descends from it.
+    Trusted,
+    /// The headers above it have so many times the work of the cut that they go on from.
+    TrustedForWork(u64),
+    /// It is not trusted: why, and what is missing.
+    Untrusted(String),
+}
+
 /// A trust file, checked and ready to be asked.
 #[derive(Clone, Debug, Default)]
 pub struct Trust {
-    /// By network: trusted blocks, and what trusted blocks descend from as far as the headers say.
-    blocks: HashMap<String, HashSet<Hash>>,
+    /// By name.
+    networks: HashMap<String, Network>,
     /// By name.
     logs: HashMap<String, Vec<LogKey>>,
     /// By tenant, source and key: until when, `None` for always.
@@ -94,8 +128,16 @@ impl Trust {
     /// # Errors
     /// [`TrustError`] names the first entry that is malformed.
     pub fn parse(file: &[u8]) -> Result<Self, TrustError> {
-        let (file, ignored) = read(file)?;
-        Ok(Self { ignored, ..Self::new(&file)? })
+        Self::parse_with(file, &Headers::new())
+    }
+
+    /// Reads and checks a trust file, with headers that came beside it.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and where a header beside it breaks the rules that [`TrustedNetwork::forward`] asks for.
+    pub fn parse_with(file: &[u8], headers: &Headers) -> Result<Self, TrustError> {
+        let (file, ignored) = file::read(file)?;
+        Ok(Self { ignored, ..Self::new_with(&file, headers)? })
     }
 
     /// Checks what a trust file says.
@@ -104,11 +146,22 @@ impl Trust {
     /// [`TrustError`] for a header that does not decode, has another hash than it says, is of another network or
     /// breaks its rules, and for two log keys that signatures cannot tell apart.
     pub fn new(file: &TrustFile) -> Result<Self, TrustError> {
+        Self::new_with(file, &Headers::new())
+    }
+
+    /// Checks what a trust file says, with headers that came beside it: they link blocks as those in the file do.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), for a `forward` that asks for too little or has no cut, and for a header that goes on from
+    /// that cut and breaks a rule.
+    pub fn new_with(file: &TrustFile, headers: &Headers) -> Result<Self, TrustError> {
         let mut trust = Self::default();
+        let mut drafts: BTreeMap<&str, Draft<'_>> = BTreeMap::new();
         for (at, network) in file.networks.iter().enumerate() {
-            let entry = format!("networks[{at}]");
-            let linked = linked(network, &entry)?;
-            trust.blocks.entry(network.name.clone()).or_default().extend(linked);
+            drafts.entry(&network.name).or_default().add(network, &format!("networks[{at}]"))?;
+        }
+        for (name, draft) in drafts {
+            trust.networks.insert(name.to_owned(), draft.link(name, headers)?);
         }
         for (at, log) in file.logs.iter().enumerate() {
             let keys = trust.logs.entry(log.key.name().to_owned()).or_default();
@@ -134,7 +187,15 @@ impl Trust {
 
     /// Whether a block is trusted, by itself or by a trusted descendant.
     pub fn trusts(&self, network: &str, block: &Hash) -> bool {
-        self.blocks.get(network).is_some_and(|blocks| blocks.contains(block))
+        self.networks.get(network).is_some_and(|network| network.trusts(block))
+    }
+
+    /// Whether a block is trusted, and what for; else what is missing.
+    pub fn standing(&self, block: &BlockName) -> Standing {
+        match self.networks.get(&block.network) {
+            Some(network) => network.standing(block),
+            None => Standing::Untrusted(network::NOT_TRUSTED.to_owned()),
+        }
     }
 
     /// The log keys of this name.
@@ -165,173 +226,5 @@ impl Trust {
     /// misspelt `until`.
     pub fn ignored(&self) -> &[String] {
         &self.ignored
-    }
-}
-
-/// The trusted blocks of a network and what they descend from, as far as the headers link them.
-fn linked(network: &TrustedNetwork, entry: &str) -> Result<HashSet<Hash>, TrustError> {
-    let mut headers: HashMap<Hash, TrustedHeader> = HashMap::new();
-    for (at, header) in network.headers.iter().enumerate() {
-        let header = chain::trusted_header(&network.name, header)
-            .map_err(|why| TrustError::new(format!("{entry}.headers[{at}]"), why))?;
-        headers.insert(header.hash, header);
-    }
-    let mut trusted = HashSet::new();
-    let mut next = network.blocks.clone();
-    while let Some(block) = next.pop() {
-        if trusted.insert(block)
-            && let Some(header) = headers.get(&block)
-        {
-            next.extend_from_slice(&header.parents);
-        }
-    }
-    Ok(trusted)
-}
-
-impl TrustFile {
-    /// Reads a trust file; [`Trust::new`] checks the headers in it.
-    ///
-    /// # Errors
-    /// [`TrustError`] names the first entry that is malformed.
-    pub fn parse(file: &[u8]) -> Result<Self, TrustError> {
-        read(file).map(|(file, _)| file)
-    }
-
-    /// The file in JSON, with a newline at the end.
-    pub fn to_json(&self) -> String {
-        let networks: Vec<_> = self.networks.iter().map(network_json).collect();
-        let logs: Vec<_> = self.logs.iter().map(log_json).collect();
-        let devices: Vec<_> = self.devices.iter().map(device_json).collect();
-        let file = serde_json::json!({ "networks": networks, "logs": logs, "devices": devices });
-        format!("{file:#}\n")
-    }
-}
-
-fn network_json(network: &TrustedNetwork) -> serde_json::Value {
-    let blocks: Vec<_> = network.blocks.iter().map(Hash::to_string).collect();
-    let headers: Vec<_> = network.headers.iter().map(|header| base64url(header)).collect();
-    serde_json::json!({ "name": network.name, "blocks": blocks, "headers": headers })
-}
-
-fn log_json(log: &LogKey) -> serde_json::Value {
-    match log.until {
-        None => log.key.to_string().into(),
-        Some(until) => serde_json::json!({ "key": log.key.to_string(), "until": until }),
-    }
-}
-
-fn device_json(device: &DeviceKey) -> serde_json::Value {
-    let mut json = serde_json::json!({
-        "tenant": device.tenant,
-        "source": device.source,
-        "key": base64url(device.key.as_bytes()),
-    });
-    if let Some(until) = device.until {
-        json["until"] = until.into();
-    }
-    json
-}
-
-/// A reader of trust files, which notes the members that it ignores.
-struct Reader {
-    ignored: Vec<String>,
-}
-
-fn read(file: &[u8]) -> Result<(TrustFile, Vec<String>), TrustError> {
-    if file.len() > MAX_TRUST {
-        return Err(TrustError::new("", format_args!("a trust file has at most {MAX_TRUST} bytes")));
-    }
-    let value =
-        json::parse(file).map_err(|error| TrustError { why: error.to_string(), entry: error.path })?;
-    let mut reader = Reader { ignored: Vec::new() };
-    reader.members("", &value, &["networks", "logs", "devices"])?;
-    let file = TrustFile {
-        networks: reader.list("networks", value.get("networks"), Reader::network)?,
-        logs: reader.list("logs", value.get("logs"), Reader::log)?,
-        devices: reader.list("devices", value.get("devices"), Reader::device)?,
-    };
-    Ok((file, reader.ignored))
-}
-
-impl Reader {
-    /// Makes sure that a value is an object and notes the members that are not known.
-    fn members(&mut self, entry: &str, value: &Value<'_>, known: &[&str]) -> Result<(), TrustError> {
-        let Value::Object(members) = value else {
-            return Err(TrustError::new(entry, format_args!("is {}, not an object", value.kind())));
-        };
-        let unknown = members.iter().map(|(name, _)| name).filter(|name| !known.contains(&name.as_ref()));
-        self.ignored.extend(unknown.map(|name| join(entry, name)));
-        Ok(())
-    }
-
-    /// Reads the items of an optional array.
-    fn list<'v, 'a, T>(
-        &mut self,
-        entry: &str,
-        value: Option<&'v Value<'a>>,
-        mut read: impl FnMut(&mut Self, &str, &'v Value<'a>) -> Result<T, TrustError>,
-    ) -> Result<Vec<T>, TrustError> {
-        let Some(value) = value else { return Ok(Vec::new()) };
-        let items = items(value).map_err(|fault| TrustError::new(entry, fault))?;
-        items.iter().enumerate().map(|(at, item)| read(self, &format!("{entry}[{at}]"), item)).collect()
-    }
-
-    fn network(&mut self, entry: &str, value: &Value<'_>) -> Result<TrustedNetwork, TrustError> {
-        self.members(entry, value, &["name", "blocks", "headers"])?;
-        let at_entry = |entry: &str, fault| TrustError::new(entry, fault);
-        Ok(TrustedNetwork {
-            name: member_text(entry, value, "name")?,
-            blocks: self.list(&join(entry, "blocks"), value.get("blocks"), |_, entry, value| {
-                hash(value, false).map_err(|fault| at_entry(entry, fault))
-            })?,
-            headers: self.list(&join(entry, "headers"), value.get("headers"), |_, entry, value| {
-                bytes(value, false).map_err(|fault| at_entry(entry, fault))
-            })?,
-        })
-    }
-
-    fn log(&mut self, entry: &str, value: &Value<'_>) -> Result<LogKey, TrustError> {
-        let (entry, key, until) = match value {
-            Value::Text(key) => (entry.to_owned(), key.to_string(), None),
-            value => {
-                self.members(entry, value, &["key", "until"])?;
-                (join(entry, "key"), member_text(entry, value, "key")?, until(entry, value)?)
-            }
-        };
-        let key = key.parse().map_err(|error| TrustError::new(entry, error))?;
-        Ok(LogKey { key, until })
-    }
-
-    fn device(&mut self, entry: &str, value: &Value<'_>) -> Result<DeviceKey, TrustError> {
-        self.members(entry, value, &["tenant", "source", "key", "until"])?;
-        let key = value.get("key").ok_or_else(|| TrustError::new(join(entry, "key"), "is absent"))?;
-        let key = hash(key, false).map_err(|fault| TrustError::new(join(entry, "key"), fault))?;
-        Ok(DeviceKey {
-            tenant: member_text(entry, value, "tenant")?,
-            source: member_text(entry, value, "source")?,
-            key: PublicKey::decode(key.as_bytes())
-                .map_err(|error| TrustError::new(join(entry, "key"), error))?,
-            until: until(entry, value)?,
-        })
-    }
-}
-
-fn member_text(entry: &str, value: &Value<'_>, name: &str) -> Result<String, TrustError> {
-    let member = value.get(name).ok_or_else(|| TrustError::new(join(entry, name), "is absent"))?;
-    text(member).map_err(|fault| TrustError::new(join(entry, name), fault))
-}
-
-/// Reads an optional time: a signed decimal without leading zero, fraction and exponent.
-fn until(entry: &str, value: &Value<'_>) -> Result<Option<i64>, TrustError> {
-    let Some(value) = value.get("until") else { return Ok(None) };
-    let time = match value {
-        Value::Number(text) => text.parse::<i64>().ok().filter(|time| time.to_string() == *text),
-        _ => None,
-    };
-    match time {
-        Some(time) => Ok(Some(time)),
-        None => {
-            Err(TrustError::new(join(entry, "until"), "is not a whole number of microseconds since 1970"))
-        }
     }
 }

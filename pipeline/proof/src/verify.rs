@@ -133,6 +133,7 @@ impl Verifier {
         report.level = Level::Trusted;
         report.block = Some(trusted.block.clone());
         report.not_after = Some(trusted.created);
+        report.work_above = trusted.work_above;
         report.device = Some(self.device(statement, Some(trusted.created)));
         report
     }

@@ -14,7 +14,7 @@ use chainweb::client::{Bounds, Node, NodeError};
 use chainweb::{ChainId, Hash};
 use clap::Args;
 use killick_proof::receipt::Receipt;
-use killick_proof::trust::{MAX_TRUST, TrustFile, TrustedNetwork};
+use killick_proof::trust::TrustFile;
 use tokio::runtime::Runtime;
 
 use crate::cli::Failure;
@@ -82,13 +82,7 @@ pub(super) fn run(args: &FetchArgs) -> Result<ExitCode, Failure> {
             format!("--agree {most} of {count} nodes: it has to be more than half, and not more than all");
         return Err(Failure::Usage(why));
     }
-    let mut trust = match &args.with {
-        Some(path) => {
-            let bytes = files::read_bounded(path, MAX_TRUST).with_context(|| path.display().to_string())?;
-            TrustFile::parse(&bytes).with_context(|| path.display().to_string())?
-        }
-        None => TrustFile::default(),
-    };
+    let mut trust = super::taken_over(args.with.as_deref())?;
     let wanted =
         if args.receipts.is_empty() { None } else { Some(wanted_by(&args.receipts, &args.network)?) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -240,11 +234,7 @@ fn agreed(said: impl Iterator<Item = Hash>, most: usize) -> Option<Hash> {
 }
 
 fn add(trust: &mut TrustFile, name: &str, blocks: impl Iterator<Item = killick_proof::Hash>) {
-    let index = trust.networks.iter().position(|network| network.name == name).unwrap_or_else(|| {
-        trust.networks.push(TrustedNetwork { name: name.to_owned(), ..TrustedNetwork::default() });
-        trust.networks.len() - 1
-    });
-    let network = &mut trust.networks[index];
+    let network = super::network_of(trust, name);
     network.blocks.extend(blocks);
     network.blocks.sort_unstable();
     network.blocks.dedup();

@@ -34,11 +34,14 @@ struct Times {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Block<'l> {
     network: &'l str,
     chain: u32,
     height: u64,
     hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    work_above: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +75,7 @@ pub(super) fn write(out: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
             chain: block.chain,
             height: block.height,
             hash: block.hash.to_string(),
+            work_above: report.work_above,
         }),
         missing: if error.is_none() { missing(line) } else { None },
         error,

@@ -133,6 +133,9 @@ fn write_facts(out: &mut impl Write, report: &Report) -> io::Result<()> {
         let network = shown(&block.network);
         writeln!(out, "  block     {} of chain {} of {network}, {}", block.height, block.chain, block.hash)?;
     }
+    if let Some(work) = report.work_above {
+        writeln!(out, "  work      {work} times that of the trust file's cut is above the block")?;
+    }
     if let Some(claimed) = report.claimed {
         writeln!(out, "  claimed   {} by the device", Time(claimed))?;
     }
@@ -146,6 +149,10 @@ fn write_meaning(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(out)?;
     let proven = match (report.level, report.not_after) {
         (Level::None, _) => return writeln!(out, "Nothing is proven."),
+        (Level::Trusted, Some(time)) if report.work_above.is_some() => format!(
+            "Proven by work alone: the event existed no later than {}, unless somebody did all the work above the block to forge it, and has not changed since.",
+            Time(time)
+        ),
         (Level::Trusted, Some(time)) => format!(
             "Proven: the event existed no later than {}, when a block was made that you trust, and has not changed since.",
             Time(time)

@@ -8,7 +8,7 @@ use crate::json;
 use crate::receipt::{Anchor, SpvProof, TreeProof};
 use crate::report::BlockName;
 use crate::tree::verify_inclusion;
-use crate::trust::Trust;
+use crate::trust::{Standing, Trust};
 use crate::value::Value;
 
 /// The tag of a transaction's output in Chainweb's trees: without it, a subject could be read as something else.
@@ -22,6 +22,8 @@ pub(super) struct CheckedAnchor {
     pub(super) created: i64,
     /// Why the verifier does not trust the block, if it does not.
     untrusted: Option<Missing>,
+    /// How many times the work of the trust file's cut is above the block, where it is trusted for that alone.
+    pub(super) work_above: Option<u64>,
 }
 
 /// Puts a fault into the anchor at this place.
@@ -46,16 +48,14 @@ pub(super) fn check(anchor: &Anchor, text: Option<&str>, trust: &Trust) -> Part<
     if let Some(unknown) = unknown_hash {
         return Err(unknown);
     }
-    let untrusted = match (block.is_known, trust.trusts(&block.name.network, &block.name.hash)) {
-        (false, _) => Some(("network", "the rules of this network are not known")),
-        (true, false) => {
-            Some(("hash", "the trust file trusts neither this block nor one that descends from it"))
-        }
-        (true, true) => None,
+    let (untrusted, work_above) = match trust.standing(&block.name) {
+        _ if !block.is_known => (Some(("network", "the rules of this network are not known".to_owned())), None),
+        Standing::Trusted => (None, None),
+        Standing::TrustedForWork(work) => (None, Some(work)),
+        Standing::Untrusted(why) => (Some(("hash", why)), None),
     };
-    let untrusted =
-        untrusted.map(|(member, why)| Missing { field: format!("block.{member}"), why: why.to_owned() });
-    Ok(CheckedAnchor { block: block.name, created: block.created, untrusted })
+    let untrusted = untrusted.map(|(member, why)| Missing { field: format!("block.{member}"), why });
+    Ok(CheckedAnchor { block: block.name, created: block.created, untrusted, work_above })
 }
 
 /// Checks that the output is a success whose result is the anchor text of a tree that holds the checkpoint.

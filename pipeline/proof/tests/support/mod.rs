@@ -191,7 +191,8 @@ impl Maker {
         let mut networks = Vec::new();
         for (maker, anchor) in self.anchors.iter().zip(&receipt.anchors) {
             let blocks = if maker.is_trusted { vec![anchor.block.hash] } else { Vec::new() };
-            networks.push(TrustedNetwork { name: maker.network.clone(), blocks, headers: Vec::new() });
+            let name = maker.network.clone();
+            networks.push(TrustedNetwork { name, blocks, ..TrustedNetwork::default() });
         }
         let device = DeviceKey {
             tenant: "plant-a".into(),
