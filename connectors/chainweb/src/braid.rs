@@ -227,12 +227,12 @@ fn check_cut(version: &Version, cut: &[&Header]) -> Result<HashMap<ChainId, u64>
         return Err(BraidError::Chains { network: version.name.to_string(), chains: graph.order() });
     }
     for header in by_chain.values() {
-        if let Some(&failure) = rules::check_alone(header, version).first() {
-            return Err(BraidError::Cut { hash: header.hash, failure });
-        }
         let (height, least) = (header.height, version.settled_height());
         if height < least {
             return Err(BraidError::TooLow { height, least });
+        }
+        if let Some(&failure) = rules::check_alone(header, version).first() {
+            return Err(BraidError::Cut { hash: header.hash, failure });
         }
     }
     verify_braiding(graph, &by_chain)?;
