@@ -1,6 +1,12 @@
 //! Makes receipts of any kind, with blocks of its own, for the tests to be verified or refused.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+#[path = "../../../../connectors/chainweb/tests/support/miner.rs"]
+pub mod miner;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use chainweb::graph::ChainId;
 use chainweb::header::{self, Header};
 use chainweb::merkle::{self, MerkleProof, Tag};
@@ -51,6 +57,8 @@ pub struct AnchorMaker {
     pub ends_on: Option<u32>,
     /// Makes the transaction's output of the anchor text.
     pub output: fn(&str) -> String,
+    /// Mines the block, and with it a block of every other chain; height and creation time are the miner's.
+    pub miner: Option<Rc<RefCell<miner::Miner>>>,
 }
 
 impl Default for Maker {
@@ -83,6 +91,7 @@ impl Default for AnchorMaker {
             own: None,
             ends_on: None,
             output: success,
+            miner: None,
         }
     }
 }
@@ -235,6 +244,11 @@ impl AnchorMaker {
         let payload = [hash.input(Tag::MINER_DATA, b"{}"), merkle::root(hash, &outputs)];
         let mut header = self.header(self.chain, self.height, merkle::root(hash, &payload));
         header.hash = header.compute_hash();
+        if let Some(miner) = &self.miner {
+            let mut miner = miner.borrow_mut();
+            miner.layer(Some((header.chain, header.payload_hash)));
+            header = miner.headers[&(miner.tip, header.chain)].clone();
+        }
         let mut steps = merkle::path(hash, &outputs, 1).unwrap();
         steps.extend(merkle::path(hash, &payload, 1).unwrap());
         steps.extend(header.path(header::PAYLOAD_LEAF).unwrap());
