@@ -124,10 +124,10 @@ impl Braid {
             before.contains(&header.hash) && rules::check_alone(header, version).is_empty()
         };
         let before = headers.iter().filter(is_before);
-        let mut known: HashMap<Hash, &Header> = before.chain(cut).map(|header| (header.hash, *header)).collect();
-        let is_above = |header: &&&Header| {
-            heights.get(&header.chain).is_some_and(|height| header.height > *height)
-        };
+        let mut known: HashMap<Hash, &Header> =
+            before.chain(cut).map(|header| (header.hash, *header)).collect();
+        let is_above =
+            |header: &&&Header| heights.get(&header.chain).is_some_and(|height| header.height > *height);
         let mut above: Vec<&Header> = headers.iter().filter(is_above).copied().collect();
         above.sort_unstable_by_key(|header| (header.height, header.chain, header.hash.0));
         above.dedup_by_key(|header| header.hash);

@@ -145,9 +145,8 @@ const MAINNET01_2021: [KnownBlock; 20] = [
     block(19, 1_800_040, "FEWioQxV_ta3KVONPccFpDTSRd3bKz66i78JkyqIGUk"),
 ];
 
-const MAINNET01_BEFORE_FORK: [KnownBlock; 1] = [
-    block(0, 6_326_123, "oFr0iAhZOk9wzbip-WjdlOTN8mZfVn5u7Vsn7hlrdco"),
-];
+const MAINNET01_BEFORE_FORK: [KnownBlock; 1] =
+    [block(0, 6_326_123, "oFr0iAhZOk9wzbip-WjdlOTN8mZfVn5u7Vsn7hlrdco")];
 
 const MAINNET01_LAST: [KnownBlock; 20] = [
     block(0, 6_357_351, "CNHrpXbArOLo_cgVHt2uxR9MfNtp_1XFmeQEwM9T-_k"),

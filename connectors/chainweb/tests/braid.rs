@@ -67,7 +67,14 @@ fn all_real_blocks_of_five_heights_follow_the_lowest_twenty() {
 #[test]
 fn real_cuts_can_be_followed_and_others_cannot() {
     let file = vectors("cuts.json");
-    let cuts: Vec<Vec<Header>> = file["vectors"].as_array().unwrap().iter().map(|it| &it["headers"]).filter(|it| !it.is_null()).map(headers).collect();
+    let cuts: Vec<Vec<Header>> = file["vectors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["headers"])
+        .filter(|it| !it.is_null())
+        .map(headers)
+        .collect();
     assert_eq!(cuts.len(), 3);
     for cut in &cuts {
         let cut: Vec<&Header> = cut.iter().collect();
@@ -135,7 +142,10 @@ fn each_forged_header_is_refused_for_what_is_forged() {
     let weight = |target| parent.weight.checked_add(rules::difficulty(target).unwrap()).unwrap();
     let easier = |it: &mut Header| (it.target, it.weight) = (U256::MAX, weight(U256::MAX));
     assert_eq!(check(&easier), Failure::IncorrectTarget);
-    assert_eq!(check(&|it| it.weight = it.weight.checked_add(U256::from(1)).unwrap()), Failure::IncorrectWeight);
+    assert_eq!(
+        check(&|it| it.weight = it.weight.checked_add(U256::from(1)).unwrap()),
+        Failure::IncorrectWeight
+    );
     assert_eq!(check(&|it| it.creation_time = parent.creation_time), Failure::CreatedBeforeParent);
     assert_eq!(check(&|it| it.epoch_start += 1), Failure::IncorrectEpoch);
     assert_eq!(check(&|it| it.height += 1), Failure::IncorrectHeight);

@@ -115,7 +115,8 @@ pub fn own(
     }
     blocks.sort_unstable();
     blocks.dedup();
-    let network = TrustedNetwork { name: deployment.network().to_owned(), blocks, ..TrustedNetwork::default() };
+    let network =
+        TrustedNetwork { name: deployment.network().to_owned(), blocks, ..TrustedNetwork::default() };
     let logs = verifiers.iter().map(|key| LogKey { key: key.clone(), until: None });
     Ok(TrustFile { networks: vec![network], logs: logs.collect(), devices })
 }

@@ -1,4 +1,4 @@
-//! `killick trust fetch`: what several nodes agree on is trusted, and nothing else.
+//! `killick trust`: what several nodes agree on is trusted, and nothing else; what is known is offered and not believed.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::io::{BufRead as _, BufReader};
@@ -131,4 +131,78 @@ fn receipts_are_trusted_where_two_nodes_agree_and_only_anchored_where_they_do_no
         assert!(begun.elapsed() < Duration::from_secs(60));
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+#[test]
+fn what_is_known_is_printed_with_its_origin_and_trusted_only_when_it_is_written() {
+    let place = tempfile::tempdir().unwrap();
+    let out = &*place.path().join("trust.json");
+    let said = ends(0, "trust known", &[]);
+    for known in [
+        "kadena-io/chainweb-node test/golden/mainnet01-block-hashes-expected.txt",
+        "SNAMXHBvZtAbeS19x12bZV2p5d1E4BaxrggceNdUxbw",
+        "2025-11-15T23:26:15Z: the last cut",
+        "chain  0 at 6357351  CNHrpXbArOLo_cgVHt2uxR9MfNtp_1XFmeQEwM9T-_k",
+        "testnet04",
+    ] {
+        assert!(said.contains(known), "{known}: {said}");
+    }
+    assert!(ends(2, "trust known --network mainnet02", &[]).contains("mainnet01 and testnet04"));
+    let one = ends(0, "trust known --network testnet04", &[]);
+    assert!(!one.contains("mainnet01 "), "{one}");
+
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/vectors/receipts");
+    let receipt = &*vectors.join("good/block-of-mainnet.json");
+    let with = &*vectors.join("trust-no-networks.json");
+    ends(4, "verify --trust", &[with, receipt]);
+    ends(0, "trust known --network mainnet01 --out", &[out, Path::new("--with"), with]);
+    let trust: Value = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
+    let network = &trust["networks"][0];
+    assert_eq!((&network["name"], &network["forward"]), (&"mainnet01".into(), &Value::Null));
+    assert_eq!((blocks(out), network["headers"].as_array().unwrap().len()), (41, 21));
+    assert!(!trust["logs"].as_array().unwrap().is_empty(), "the rest is taken over");
+    // Its block is none of the network's: it stays where it was, and the reason says what could link it.
+    let said = ends(4, "verify --trust", &[out, receipt]);
+    assert!(
+        said.contains("anchored") && said.contains("is missing, which trusted blocks descend from"),
+        "{said}"
+    );
+}
+
+#[test]
+fn headers_in_a_file_of_their_own_link_as_those_in_the_trust_file_do() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |name: &str| place.path().join(name);
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/vectors/receipts");
+    let receipt = &*vectors.join("good/large-trees.json");
+    // Trust in a block of ours above the receipt's, and the header in between, which the receipt itself has.
+    let text: Value = serde_json::from_slice(&std::fs::read(receipt).unwrap()).unwrap();
+    let block = &text["anchors"][0]["block"];
+    let header = chainweb::Header::from_base64url(block["header"].as_str().unwrap()).unwrap();
+    let network = block["network"].as_str().unwrap();
+    let mut above = chainweb::Header { parent: header.hash, height: header.height + 1, ..header };
+    above.hash = above.compute_hash();
+    let mut trust: Value =
+        serde_json::from_slice(&std::fs::read(vectors.join("trust.json")).unwrap()).unwrap();
+    trust["networks"] = json!([{ "name": network, "blocks": [above.hash.to_string()] }]);
+    std::fs::write(at("trust.json"), trust.to_string()).unwrap();
+    std::fs::write(at("headers.bin"), above.encode()).unwrap();
+    let page = json!({ "items": [chainweb::encoding::encode(&above.encode())] });
+    std::fs::write(at("page.json"), page.to_string()).unwrap();
+    let mut wrong = above.encode();
+    wrong[200] ^= 1;
+    std::fs::write(at("wrong.bin"), wrong).unwrap();
+
+    let trust = &*at("trust.json");
+    let said = ends(4, "verify --trust", &[trust, receipt]);
+    assert!(said.contains("as far as the headers that are given say"), "{said}");
+    let headers = Path::new("--headers");
+    for file in ["headers.bin", "page.json"] {
+        let said = ends(0, "verify --trust", &[trust, headers, &at(file), receipt]);
+        assert!(said.contains("Proven: the event existed no later than"), "{said}");
+    }
+    let said = ends(2, "verify --trust", &[trust, headers, &at("wrong.bin"), receipt]);
+    assert!(said.contains("wrong.bin: header 0: hashes to"), "{said}");
+    ends(1, "verify --trust", &[trust, headers, &at("nowhere.bin"), receipt]);
+    assert!(ends(2, "verify --headers", &[&at("headers.bin"), receipt]).contains("--trust"));
 }

@@ -71,8 +71,9 @@ impl Headers {
         }
         let room = MAX_HEADERS - self.headers.len();
         // A binary header can begin with any byte; a JSON text is UTF-8, which the hashes in a header are not.
-        let is_json = file.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| b"[{".contains(byte))
-            && std::str::from_utf8(file).is_ok();
+        let is_json =
+            file.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| b"[{".contains(byte))
+                && std::str::from_utf8(file).is_ok();
         let headers = if is_json { from_json(file, room)? } else { from_binary(file, room)? };
         let count = headers.len();
         self.headers.extend(headers);

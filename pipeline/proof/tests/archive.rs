@@ -4,7 +4,8 @@
 //! before the community fork of November 2025), and a transaction's proof that a node made, which ends in one of them.
 //! No Killick receipt was ever anchored in these blocks, so what is shown of them is the part of a verification that is
 //! about the block: from the proven output to a trusted cut. Whole receipts are shown in `forward.rs` and
-//! `settled_proofs.rs`, in blocks that the tests make.
+//! `settled_proofs.rs`, in blocks that the tests make. Of the network's very last cut the hashes are known and no
+//! headers are at hand; one that is older stands for it here, by the same rules.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use chainweb::Header;
@@ -30,7 +31,12 @@ fn hash(header: &Header) -> Hash {
 }
 
 fn name(header: &Header) -> BlockName {
-    BlockName { network: "mainnet01".into(), chain: header.chain.0, height: header.height, hash: hash(header) }
+    BlockName {
+        network: "mainnet01".into(),
+        chain: header.chain.0,
+        height: header.height,
+        hash: hash(header),
+    }
 }
 
 /// All headers of mainnet01 at the heights 1,800,000 to 1,800,004, with one orphan.
@@ -73,7 +79,7 @@ fn proven_block() -> Header {
 }
 
 #[test]
-fn a_real_proof_is_linked_by_real_headers_to_the_last_archived_cut_of_its_network() {
+fn a_real_proof_is_linked_by_real_headers_to_a_cut_of_the_archive() {
     let block = proven_block();
     let all = five_heights();
     let cut: Vec<&Header> = all.iter().filter(|header| header.height == 1_800_004).collect();
@@ -81,7 +87,8 @@ fn a_real_proof_is_linked_by_real_headers_to_the_last_archived_cut_of_its_networ
     assert_eq!(cut.len(), 20);
     assert_eq!(trust(&cut, &archive).standing(&name(&block)), Standing::Trusted);
     // One block of the cut is enough, since all chains are braided, and the parents of one chain alone too.
-    let of_chain = |chain: u32| cut.iter().copied().filter(move |header| header.chain.0 == chain).collect::<Vec<_>>();
+    let of_chain =
+        |chain: u32| cut.iter().copied().filter(move |header| header.chain.0 == chain).collect::<Vec<_>>();
     assert_eq!(trust(&of_chain(13), &archive).standing(&name(&block)), Standing::Trusted);
     let parents: Vec<&Header> = archive.iter().copied().filter(|header| header.chain.0 == 0).collect();
     assert_eq!(trust(&of_chain(0), &parents).standing(&name(&block)), Standing::Trusted);
@@ -122,14 +129,27 @@ fn a_flipped_bit_and_a_header_of_another_network_are_refused_by_name() {
     for (byte, why) in [(20, "hashes to"), (52, "neighbours"), (300, "hashes to"), (268, "hashes to")] {
         file[7 * 318 + byte] ^= 1;
         let error = Headers::new().add(&file).unwrap_err();
-        assert!(matches!(&error, HeadersError::Header { at: 7, why: found } if found.contains(why)), "{error}");
+        assert!(
+            matches!(&error, HeadersError::Header { at: 7, why: found } if found.contains(why)),
+            "{error}"
+        );
         file[7 * 318 + byte] ^= 1;
     }
     assert_eq!(Headers::new().add(&file), Ok(101));
 
     let real = vectors("headers.json");
-    let testnet: Header = real["vectors"].as_array().unwrap().iter().map(|it| header(&it["bytes"])).find(|it| it.version == 7).unwrap();
-    let network = TrustedNetwork { name: "mainnet01".into(), headers: vec![testnet.encode()], ..TrustedNetwork::default() };
+    let testnet: Header = real["vectors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| header(&it["bytes"]))
+        .find(|it| it.version == 7)
+        .unwrap();
+    let network = TrustedNetwork {
+        name: "mainnet01".into(),
+        headers: vec![testnet.encode()],
+        ..TrustedNetwork::default()
+    };
     let error = Trust::new(&TrustFile { networks: vec![network], ..TrustFile::default() }).unwrap_err();
     assert_eq!(error.entry, "networks[0].headers[0]");
     assert!(error.why.contains("testnet04"), "{error}");
@@ -144,9 +164,15 @@ fn real_blocks_from_before_the_community_fork_are_linked_to_the_newest_that_is_k
     let checkpoint = known.checkpoints.iter().find(|it| it.date.starts_with("2025-11-04")).unwrap();
     let newest = header(&Value::from(checkpoint.headers().next().unwrap()));
     let file = vectors("headers.json");
-    let mut archive: Vec<Header> = file["vectors"].as_array().unwrap().iter().map(|it| header(&it["bytes"])).collect();
+    let mut archive: Vec<Header> =
+        file["vectors"].as_array().unwrap().iter().map(|it| header(&it["bytes"])).collect();
     let steps = vectors("header_steps.json");
-    let step = steps["vectors"].as_array().unwrap().iter().find(|it| header(&it["header"]).hash == newest.hash).unwrap();
+    let step = steps["vectors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| header(&it["header"]).hash == newest.hash)
+        .unwrap();
     archive.extend(step["adjacents"].as_array().unwrap().iter().map(header));
     archive.retain(|it| it.version == 5 && it.height > 6_326_000);
     let trust = trust(&[&newest], &archive.iter().collect::<Vec<_>>());
@@ -154,8 +180,30 @@ fn real_blocks_from_before_the_community_fork_are_linked_to_the_newest_that_is_k
     let mut heights: Vec<_> = linked.iter().map(|it| (it.height, it.chain.0)).collect();
     heights.sort_unstable();
     heights.dedup();
-    let expected = [(6_326_121, 0), (6_326_121, 10), (6_326_122, 0), (6_326_122, 5), (6_326_122, 10), (6_326_122, 15), (6_326_123, 0)];
+    let expected = [
+        (6_326_121, 0),
+        (6_326_121, 10),
+        (6_326_122, 0),
+        (6_326_122, 5),
+        (6_326_122, 10),
+        (6_326_122, 15),
+        (6_326_123, 0),
+    ];
     assert_eq!(heights, expected);
+}
+
+#[test]
+fn the_last_cut_of_the_network_is_trusted_by_its_hashes_and_asks_for_headers() {
+    let known = chainweb::known::of("mainnet01").unwrap();
+    let last = known.checkpoints.last().unwrap();
+    let blocks: Vec<Hash> = last.blocks.iter().map(|block| Hash::new(block.hash.0)).collect();
+    let network = TrustedNetwork { name: "mainnet01".into(), blocks, ..TrustedNetwork::default() };
+    let trust = Trust::new(&TrustFile { networks: vec![network], ..TrustFile::default() }).unwrap();
+    for block in last.blocks {
+        assert!(trust.trusts("mainnet01", &Hash::new(block.hash.0)));
+    }
+    let why = untrusted(trust.standing(&name(&proven_block())));
+    assert!(why.ends_with("as far as the headers that are given say"), "{why}");
 }
 
 #[test]
@@ -176,7 +224,8 @@ fn real_blocks_go_on_from_a_real_cut_and_lack_the_work_to_be_trusted_for_it() {
 #[test]
 fn every_form_of_a_file_of_headers_reads_the_same_and_others_are_refused() {
     let all = five_heights();
-    let texts: Vec<String> = all.iter().map(|header| killick_proof::encoding::base64url(&header.encode())).collect();
+    let texts: Vec<String> =
+        all.iter().map(|header| killick_proof::encoding::base64url(&header.encode())).collect();
     let list = serde_json::to_vec(&texts).unwrap();
     let page = serde_json::json!({ "limit": 101, "next": null, "items": texts }).to_string();
     let mut headers = Headers::new();

@@ -104,6 +104,17 @@ fn changed_receipts_break_nothing() {
 }
 
 #[test]
+fn changed_files_of_headers_break_nothing() {
+    let known = chainweb::known::of("mainnet01").expect("it is known");
+    let texts: Vec<&str> = known.checkpoints.iter().flat_map(|checkpoint| checkpoint.headers()).collect();
+    let binary: Vec<_> =
+        texts.iter().map(|text| killick_proof::encoding::from_base64url(text).unwrap()).collect();
+    let page = serde_json::json!({ "limit": 21, "items": texts }).to_string().into_bytes();
+    let list = serde_json::to_vec(&texts[..3]).unwrap();
+    run(targets::headers, &[binary.concat(), binary[0].clone(), page, list], 2_000);
+}
+
+#[test]
 fn changed_statements_headers_and_logs_break_nothing() {
     let event =
         Event { tenant: "acme", source: "mill-7", id: "17", time: -1, kind: "t", digest: Hash::new([1; 32]) };

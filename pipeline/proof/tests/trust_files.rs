@@ -50,6 +50,24 @@ fn a_malformed_entry_is_named() {
         ("{\"networks\":[{\"name\":\"a\",\"blocks\":[\"AAAA\"]}]}".into(), "networks[0].blocks[0]"),
         ("{\"networks\":[{\"name\":\"a\",\"headers\":[\"AAAA\"]}]}".into(), "networks[0].headers[0]"),
         ("{\"networks\":[{\"name\":\"a\",\"headers\":[7]}]}".into(), "networks[0].headers[0]"),
+        ("{\"networks\":[{\"name\":\"a\",\"forward\":7}]}".into(), "networks[0].forward"),
+        ("{\"networks\":[{\"name\":\"a\",\"forward\":{}}]}".into(), "networks[0].forward.depth"),
+        ("{\"networks\":[{\"name\":\"a\",\"forward\":{\"depth\":1e3}}]}".into(), "networks[0].forward.depth"),
+        ("{\"networks\":[{\"name\":\"a\",\"forward\":{\"depth\":119}}]}".into(), "networks[0].forward"),
+        (
+            "{\"networks\":[{\"name\":\"mainnet01\",\"forward\":{\"depth\":119}}]}".into(),
+            "networks[0].forward.depth",
+        ),
+        (
+            "{\"networks\":[{\"name\":\"mainnet01\",\"forward\":{\"depth\":120}}]}".into(),
+            "networks[0].forward",
+        ),
+        (
+            format!(
+                "{{\"networks\":[{{\"name\":\"mainnet01\",\"forward\":{{\"depth\":120,\"from\":[\"{hash}\"]}}}}]}}"
+            ),
+            "networks[0].forward.from[0]",
+        ),
         ("{\"logs\":[7]}".into(), "logs[0]"),
         ("{\"logs\":[\"plant.example/1/sha256/7\"]}".into(), "logs[0]"),
         (format!("{{\"logs\":[\"{key}\",\"{key}=\"]}}"), "logs[1]"),
@@ -139,4 +157,7 @@ fn what_is_written_reads_back() {
     file.devices[0].until = Some(7);
     assert_eq!(TrustFile::parse(file.to_json().as_bytes()).unwrap(), file);
     assert!(Trust::new(&file).is_ok());
+    let from = vec![receipt.anchors[0].block.hash];
+    file.networks[0].forward = Some(killick_proof::trust::Forward { from, depth: 1000 });
+    assert_eq!(TrustFile::parse(file.to_json().as_bytes()).unwrap(), file);
 }

@@ -1,5 +1,9 @@
 //! Mines braids that keep all rules of mainnet01, from a made-up cut and at a difficulty that is nothing.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses a part of it; helpers fail as tests do")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part of it; helpers fail as tests do"
+)]
 
 use std::collections::BTreeMap;
 
@@ -65,7 +69,8 @@ impl Miner {
         let parent = at(chain);
         let neighbours = self.version.latest_graph().neighbours(chain);
         let adjacents: Vec<&Header> = neighbours.iter().map(|next| at(*next)).collect();
-        let latest = adjacents.iter().map(|block| block.creation_time).max().unwrap().max(parent.creation_time);
+        let latest =
+            adjacents.iter().map(|block| block.creation_time).max().unwrap().max(parent.creation_time);
         let created = latest + self.pace;
         let target = rules::next_target(self.version, parent, &adjacents, created).unwrap();
         Header {

@@ -1,7 +1,8 @@
 //! What has to hold for any bytes: no panic, and whatever is read is written again as it was.
 //!
 //! `cargo +nightly fuzz run receipt fuzz/corpus/receipt ../../schemas/vectors/receipts/good` in `pipeline/proof`; the
-//! targets are `receipt`, `statement` and `checkpoint`. The test `fuzz` runs the same checks on a stable compiler.
+//! targets are `receipt`, `headers`, `statement` and `checkpoint`. The test `fuzz` runs the same checks on a stable
+//! compiler.
 
 use std::sync::LazyLock;
 
@@ -9,6 +10,7 @@ use killick_proof::anchor::AnchorText;
 use killick_proof::batch::BatchHeader;
 use killick_proof::cbor::{Reader, scan};
 use killick_proof::checkpoint::Checkpoint;
+use killick_proof::headers::Headers;
 use killick_proof::log::Log;
 use killick_proof::note::{Note, SignerKey, Verdict, VerifierKey};
 use killick_proof::origin::Origin;
@@ -17,7 +19,7 @@ use killick_proof::report::{Level, Report};
 use killick_proof::signature::SecretKey;
 use killick_proof::statement::Statement;
 use killick_proof::tlog_proof::TlogProof;
-use killick_proof::trust::Trust;
+use killick_proof::trust::{Trust, TrustFile};
 use killick_proof::verify::Verifier;
 
 /// Nesting that a receipt may have.
@@ -28,6 +30,14 @@ static TRUST: LazyLock<Trust> = LazyLock::new(|| {
     let file = include_bytes!("../../../../schemas/vectors/receipts/trust.json");
     Trust::parse(file).expect("the shared trust file is well formed")
 });
+
+/// Files of headers. What is read has kept the rules, and no header makes a block trusted that nobody lists.
+pub fn headers(data: &[u8]) {
+    let mut headers = Headers::new();
+    let Ok(count) = headers.add(data) else { return assert!(headers.is_empty()) };
+    assert_eq!(count, headers.len());
+    assert!(Trust::new_with(&TrustFile::default(), &headers).is_ok());
+}
 
 /// Receipts and trust files.
 pub fn receipt(data: &[u8]) {

@@ -76,7 +76,8 @@ impl<'f> Draft<'f> {
         let mut network = Network::default();
         network.link_back(&self.blocks, &headers);
         for (entry, forward) in &self.forwards {
-            let version = version.ok_or_else(|| TrustError::new(entry, "the rules of this network are not known"))?;
+            let version =
+                version.ok_or_else(|| TrustError::new(entry, "the rules of this network are not known"))?;
             network.follow(version, entry, forward, &headers)?;
         }
         Ok(network)
@@ -126,7 +127,8 @@ impl Network {
         let mut cut = Vec::with_capacity(forward.from.len());
         for (at, block) in forward.from.iter().enumerate() {
             let header = headers.get(block);
-            let absent = || TrustError::new(format!("{entry}.from[{at}]"), "its header is not among the headers");
+            let absent =
+                || TrustError::new(format!("{entry}.from[{at}]"), "its header is not among the headers");
             cut.push(*header.ok_or_else(absent)?);
         }
         let is_other = |header: &Header| {

@@ -49,7 +49,9 @@ pub(super) fn check(anchor: &Anchor, text: Option<&str>, trust: &Trust) -> Part<
         return Err(unknown);
     }
     let (untrusted, work_above) = match trust.standing(&block.name) {
-        _ if !block.is_known => (Some(("network", "the rules of this network are not known".to_owned())), None),
+        _ if !block.is_known => {
+            (Some(("network", "the rules of this network are not known".to_owned())), None)
+        }
         Standing::Trusted => (None, None),
         Standing::TrustedForWork(work) => (None, Some(work)),
         Standing::Untrusted(why) => (Some(("hash", why)), None),
