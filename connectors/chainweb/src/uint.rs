@@ -129,21 +129,21 @@ impl Wide {
         Self(add(self.0, Self::from(other).0).0)
     }
 
-    /// Quotient and remainder, or `None` for a division by zero. Schoolbook, bit by bit.
+    /// Quotient and remainder, or `None` for a division by zero. Schoolbook: a step for each bit of the quotient.
     pub(crate) fn div_rem(self, divisor: Self) -> Option<(Self, Self)> {
         if divisor == Self::ZERO {
             return None;
         }
-        let (mut quotient, mut remainder) = (Self::ZERO, Self::ZERO);
-        for bit in (0..320).rev() {
-            let (limb, shift) = (bit / 64, bit % 64);
-            let overflow = remainder.0[4] >> 63 == 1;
-            remainder = remainder.doubled();
-            remainder.0[0] |= (self.0[limb] >> shift) & 1;
-            if overflow || !remainder.less_than(&divisor) {
-                remainder = remainder.wrapping_sub(divisor);
-                quotient.0[limb] |= 1 << shift;
+        let (mut quotient, mut remainder) = (Self::ZERO, self);
+        let Some(steps) = self.width().checked_sub(divisor.width()) else { return Some((quotient, self)) };
+        // As wide as the dividend, so no bit is lost.
+        let mut part = (0..steps).fold(divisor, |part, _| part.doubled());
+        for bit in (0..=steps).rev() {
+            if !remainder.less_than(&part) {
+                remainder = remainder.wrapping_sub(part);
+                quotient.0[bit / 64] |= 1 << (bit % 64);
             }
+            part = part.halved();
         }
         Some((quotient, remainder))
     }
@@ -167,6 +167,21 @@ impl Wide {
             carry = limb >> 63;
             doubled
         }))
+    }
+
+    fn halved(self) -> Self {
+        let mut limbs = self.0;
+        for at in 0..limbs.len() {
+            let above = self.0.get(at + 1).copied().unwrap_or(0);
+            limbs[at] = self.0[at] >> 1 | above << 63;
+        }
+        Self(limbs)
+    }
+
+    /// The number of bits without leading zeros.
+    fn width(&self) -> usize {
+        let highest = self.0.iter().rposition(|limb| *limb != 0);
+        highest.map_or(0, |at| 64 * at + (64 - self.0[at].leading_zeros() as usize))
     }
 
     fn less_than(&self, other: &Self) -> bool {
