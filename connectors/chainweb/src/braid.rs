@@ -6,10 +6,12 @@
 //! epoch, creation time, fork state, proof of work. That takes the headers of *all* chains, since a target is a mean over
 //! adjacent chains, and a block is only followed where its parent and all its adjacent parents are.
 //!
-//! **What work above a block proves**: that somebody computed that many hashes (a block of target t stands for
-//! (2^256 − 1) / t) after the block was made, and after the cut was. It counts in each header at the header's own
-//! difficulty, so neither chosen creation times (which can lower the difficulty without bound once the epoch of the cut
-//! is over, at most 120 blocks a chain) nor forks side by side make it cheaper: a block less hard counts for less.
+//! **What work above a block proves**: that somebody computed about that many hashes (a block of target t stands for
+//! (2^256 − 1) / t) after the block was made, and after the cut was. Each block counts for its own difficulty, and for no
+//! more than a block of the cut did on average. The first because whoever chooses creation times lowers the difficulty
+//! without bound once the epoch of the cut is over, at most 120 blocks a chain. The second because he can raise it without
+//! bound too, and one lucky block would then stand for all the work that is asked for: who has a tenth of it would
+//! succeed one time in ten. So nothing but blocks as many and as hard as the cut's will do.
 //!
 //! **What it does not prove**: *when* it was done, nor that no heavier branch exists. Whoever can pay for the work can
 //! make a branch that claims any time after the cut, once, for as many receipts as he likes, and also long after the
@@ -33,6 +35,8 @@ pub struct Braid {
     blocks: Vec<Block>,
     places: HashMap<Hash, usize>,
     cut_work: U256,
+    /// What one block counts for at most: the work of the cut, divided by its blocks.
+    most_work: U256,
     gap: Option<Gap>,
 }
 
@@ -41,7 +45,7 @@ pub struct Braid {
 struct Block {
     /// The places of those of its parents that follow the cut too.
     parents: Vec<usize>,
-    /// The difficulty of its target.
+    /// What it counts for: the difficulty of its target, within [`Braid::most_work`].
     work: U256,
 }
 
@@ -116,7 +120,8 @@ impl Braid {
         let heights = check_cut(version, cut)?;
         let mut work = cut.iter().map(|header| rules::difficulty(header.target));
         let cut_work = work.try_fold(U256::ZERO, |sum, term| sum.checked_add(term?)).unwrap_or(U256::MAX);
-        let mut braid = Self { blocks: Vec::new(), places: HashMap::new(), cut_work, gap: None };
+        let most_work = cut_work.checked_div(U256::from(cut.len() as u64)).unwrap_or(U256::ZERO);
+        let mut braid = Self { blocks: Vec::new(), places: HashMap::new(), cut_work, most_work, gap: None };
 
         // A neighbour that is behind by one builds beside the parent of a block of the cut.
         let before: HashSet<Hash> = cut.iter().map(|header| header.parent).collect();
@@ -167,7 +172,7 @@ impl Braid {
             return Err(BraidError::Refused { hash, chain, height, failure });
         }
         // The rules just made sure of a target that has a difficulty.
-        let work = rules::difficulty(header.target).unwrap_or(U256::ZERO);
+        let work = rules::difficulty(header.target).unwrap_or(U256::ZERO).min(self.most_work);
         self.places.insert(header.hash, self.blocks.len());
         self.blocks.push(Block { parents: places, work });
         known.insert(header.hash, header);
@@ -195,7 +200,7 @@ impl Braid {
     }
 
     /// The work of all blocks that descend from a block, in units of the work of the cut, rounded down: 1 for a block
-    /// of each chain at the difficulty that it had there. `None` for a block that does not follow the cut.
+    /// of each chain at the difficulty that it had there, or a higher one. `None` for a block that does not follow the cut.
     ///
     /// Takes time in proportion to the blocks above it.
     pub fn work_above(&self, block: &Hash) -> Option<u64> {
