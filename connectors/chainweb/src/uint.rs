@@ -169,13 +169,12 @@ impl Wide {
         }))
     }
 
-    fn halved(self) -> Self {
-        let mut limbs = self.0;
-        for at in 0..limbs.len() {
-            let above = self.0.get(at + 1).copied().unwrap_or(0);
-            limbs[at] = self.0[at] >> 1 | above << 63;
+    fn halved(mut self) -> Self {
+        let mut carry = 0;
+        for limb in self.0.iter_mut().rev() {
+            (*limb, carry) = (*limb >> 1 | carry << 63, *limb & 1);
         }
-        Self(limbs)
+        self
     }
 
     /// The number of bits without leading zeros.
