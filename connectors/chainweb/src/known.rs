@@ -1,7 +1,8 @@
 //! What is known of public networks: their genesis blocks, and dated checkpoints.
 //!
 //! Nobody has to believe any of it: it is there to be looked at, compared with what others say, and put into a trust file
-//! by whoever wants to. Nothing in here makes a block trusted by itself.
+//! by whoever wants to. Nothing in here makes a block trusted by itself. Blocks of public networks are facts of those
+//! networks; each has its origin beside it.
 
 use crate::graph::ChainId;
 use crate::hash::Hash;

@@ -1,11 +1,12 @@
 //! A network that has stopped: its archived headers still link a proof to a block that the verifier trusts, with no node.
 //!
 //! Real are: the blocks of mainnet01 (five whole heights of 2021, and the newest blocks that public archives have from
-//! before the community fork of November 2025), and a transaction's proof that a node made, which ends in one of them.
-//! No Killick receipt was ever anchored in these blocks, so what is shown of them is the part of a verification that is
-//! about the block: from the proven output to a trusted cut. Whole receipts are shown in `forward.rs` and
-//! `settled_proofs.rs`, in blocks that the tests make. Of the network's very last cut the hashes are known and no
-//! headers are at hand; one that is older stands for it here, by the same rules.
+//! before the community fork of November 2025); a transaction's proof that a node of it made, which ends in one of them;
+//! and what a node of a development network recorded of an anchor. No Killick receipt was ever anchored in these blocks,
+//! so what is shown of them is the part of a verification that is about the block: from the proven output to a trusted
+//! block. Whole receipts are shown in `forward.rs` and `settled_proofs.rs`, in blocks that the tests make. Of the last cut
+//! of mainnet01 before the fork no headers are at hand, and of its very last one the hashes alone: an older cut stands for
+//! them here, by the same rules.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use chainweb::Header;
@@ -190,6 +191,32 @@ fn real_blocks_from_before_the_community_fork_are_linked_to_the_newest_that_is_k
         (6_326_123, 0),
     ];
     assert_eq!(heights, expected);
+}
+
+/// The development network of a node that ran once and is gone: its recorded answers are the archive.
+#[test]
+fn a_recorded_anchor_of_a_node_that_is_gone_is_linked_to_a_block_of_the_neighbouring_chain() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../connectors/chainweb/tests/data/evidence");
+    let file = std::fs::read(format!("{folder}/anchor-readmsg-0avncj.json")).unwrap();
+    let evidence: Value = serde_json::from_slice(&file).unwrap();
+    let [at_home, next_door] = &evidence["proofs"].as_array().unwrap()[..] else { panic!("two proofs") };
+    let block = header(&at_home["targetHeader"]["bytes"]);
+    let above = header(&next_door["targetHeader"]["bytes"]);
+    let roots = [at_home, next_door].map(|proof| {
+        let [object, input] = [&proof["proof"]["object"], &proof["proof"]["subject"]["input"]]
+            .map(|part| from_base64url(part.as_str().unwrap()).unwrap());
+        MerkleProof::decode(&object).unwrap().root_of_input(Algorithm::Sha512t256, &input)
+    });
+    assert_eq!(roots, [block.hash, above.hash], "the same output is proven to both");
+    let network = TrustedNetwork {
+        name: "development".into(),
+        blocks: vec![hash(&above)],
+        ..TrustedNetwork::default()
+    };
+    let mut file = TrustFile { networks: vec![network], ..TrustFile::default() };
+    assert!(!Trust::new(&file).unwrap().trusts("development", &hash(&block)));
+    file.networks[0].headers = vec![above.encode()];
+    assert!(Trust::new(&file).unwrap().trusts("development", &hash(&block)));
 }
 
 #[test]
