@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use killick_kafka::plant;
-use killick_stages::derive::{DeriveError, log_path};
+use killick_stages::derive::{DeriveError, first_covered, log_path};
 use killick_stages::ports::{Catalog, CatalogError, Chain};
 use killick_stages::record::Partition;
 use killick_stages::stage::{Answer, Request, StoredBatch};
@@ -75,7 +75,10 @@ impl Office {
     /// Takes a request; its answer comes once, unless the office closes first.
     pub fn ask(&mut self, partition: Partition, assignment: u64, request: Request) {
         match request {
-            Request::PutBatch(_) | Request::PutAnchor(_) | Request::ReadBatch { .. } => {
+            Request::PutBatch(_)
+            | Request::PutAnchor(_)
+            | Request::ReadBatch { .. }
+            | Request::FirstCovered { .. } => {
                 let (desk, runtime) = (&self.desk, &self.runtime);
                 let queue = self.queues.entry(partition.clone()).or_insert_with(|| {
                     let (queue, waiting) = unbounded_channel();
@@ -175,6 +178,9 @@ impl World {
             }
             Request::ReadBatch { origin, number, size } => {
                 Answer::BatchRead(self.stored(origin, *number, *size)?)
+            }
+            Request::FirstCovered { origin, size } => {
+                Answer::FirstCovered(first_covered(self.catalog()?, origin, *size)?)
             }
             Request::Send { chain, key, command } => {
                 Answer::Sent(key.clone(), self.chain()?.send(*chain, command).map_err(unreachable)?)

@@ -15,7 +15,7 @@ use killick_stages::ports::{Log, LogError, Polled};
 use killick_stages::record::{Micros, Partition};
 use killick_stages::stage::{Part, Stage};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::office::{Answered, Office};
 
@@ -218,6 +218,9 @@ impl<L: Log> Worker<L> {
                     plant::point("before_apply");
                     self.books.committed(&parts);
                     (self.tap)(self.name, &parts);
+                    for alarm in parts.iter().flat_map(|(_, part)| &part.alarms) {
+                        error!(stage = self.name, alarm = &**alarm, "an operator has to look");
+                    }
                     break;
                 }
                 Err(LogError::Lost(partition)) => {

@@ -109,6 +109,18 @@ impl<'a> Reader<'a> {
         u32::try_from(value).map_err(|_| AvroError::Range(value))
     }
 
+    /// A `boolean`.
+    ///
+    /// # Errors
+    /// [`AvroError`].
+    pub fn bool(&mut self) -> Result<bool, AvroError> {
+        match self.fixed()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [other] => Err(AvroError::Range((*other).into())),
+        }
+    }
+
     /// A `bytes`.
     ///
     /// # Errors
@@ -226,6 +238,11 @@ impl Writer {
     /// no reader takes.
     pub fn count(&mut self, count: u64) {
         self.long(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// A `boolean`.
+    pub fn bool(&mut self, value: bool) {
+        self.bytes.push(value.into());
     }
 
     /// A `bytes`.

@@ -62,7 +62,7 @@ impl Builder {
             gas_price: &self.gas_price,
             ttl: self.ttl.whole_secs(),
             creation_time,
-            nonce: &format!("killick/{}/{chain}/{interval}/{number}", self.name),
+            nonce: &format!("killick/{}/{interval}/{number}", self.name),
         }
         .to_cmd()?;
         let hash = command_hash(&cmd);

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::ports::{LogError, Reader};
+use crate::ready::is_correction;
 use crate::record::{Micros, Partition, Record};
 
 /// Bytes read at a time.
@@ -59,7 +60,8 @@ impl Cursor {
     }
 }
 
-/// The first record in a range of offsets, no tick, of which `is_there` holds, where it holds of all that follow too.
+/// The first record in a range of offsets, no tick and no correction, of which `is_there` holds, where it holds of all
+/// such records that follow too.
 ///
 /// # Errors
 /// [`LogError`], also of `is_there`.
@@ -84,7 +86,8 @@ pub fn search<E: From<LogError>>(
     Ok(found)
 }
 
-/// The first record in a range of offsets that is no tick.
+/// The first record in a range of offsets that is no tick, and no correction of an earlier one, which says nothing of how
+/// far those before it were.
 fn first(
     reader: &mut dyn Reader,
     partition: &Partition,
@@ -94,7 +97,7 @@ fn first(
         let records = reader.read(partition, next, 1)?;
         let Some(last) = records.last() else { return Ok(None) };
         next = last.offset + 1;
-        if let Some(record) = records.into_iter().find(|record| !record.is_tick()) {
+        if let Some(record) = records.into_iter().find(|record| !record.is_tick() && !is_correction(record)) {
             return Ok((record.offset < end).then_some(record));
         }
     }

@@ -163,6 +163,25 @@ impl Receipts {
     }
 }
 
+/// The first batch of a log whose receipts stand on its checkpoint of this size, which is anchored: below it, a smaller
+/// one that is anchored as well does. Asks the catalog about the logarithm of `size` times.
+///
+/// # Errors
+/// [`CatalogError`].
+pub fn first_covered(catalog: &dyn Catalog, origin: &str, size: u64) -> Result<u64, CatalogError> {
+    let (mut low, mut high) = (0, size.saturating_sub(1));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let anchors = catalog.anchors_of(origin, middle)?;
+        if anchors.first().is_some_and(|anchor| anchor.size < size) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
 impl<'c> Deriver<'c> {
     /// Derives from this catalog.
     pub fn new(catalog: &'c dyn Catalog) -> Self {

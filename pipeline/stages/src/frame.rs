@@ -183,10 +183,16 @@ impl BatchRecord {
 pub struct AnchorFrame {
     /// The chain that the command was sent to.
     pub chain: u32,
-    /// The interval that the anchor closes, unique for its chain.
+    /// The interval that the anchor closes: its partition of `checkpoints`, and its id there.
     pub interval: Box<str>,
     /// The request key of the command that was found in a block.
     pub key: Box<str>,
+    /// The block's height.
+    pub height: u64,
+    /// The block's hash, base64url. The command may come to stand in another one.
+    pub block: Box<str>,
+    /// 1; more where the block that was told of before was lost after it had been deep enough.
+    pub version: u32,
     /// The log's origin.
     pub origin: Box<str>,
     /// The size of the checkpoint.
@@ -206,9 +212,12 @@ impl AnchorFrame {
     pub fn encode(&self) -> Bytes {
         let mut out = Writer::with_capacity(2_048);
         out.long(self.chain.into());
-        for text in [&self.interval, &self.key, &self.origin] {
-            out.string(text);
-        }
+        out.string(&self.interval);
+        out.string(&self.key);
+        out.count(self.height);
+        out.string(&self.block);
+        out.long(self.version.into());
+        out.string(&self.origin);
         out.count(self.size);
         out.string(&self.checkpoint);
         out.string(&self.text);
@@ -227,6 +236,9 @@ impl AnchorFrame {
             chain: reader.number()?,
             interval: reader.string()?.into(),
             key: reader.string()?.into(),
+            height: reader.count()?,
+            block: reader.string()?.into(),
+            version: reader.number()?,
             origin: reader.string()?.into(),
             size: reader.count()?,
             checkpoint: reader.string()?.into(),

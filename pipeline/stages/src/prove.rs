@@ -231,13 +231,15 @@ impl Prove {
         let (Some((_, frame)), Some(work)) = (log.waiting.front(), log.work.take()) else { return Ok(()) };
         let read = |number| Request::ReadBatch { origin: frame.origin.clone(), number, size: frame.size };
         match (work, answer) {
-            (Work::Proof, Answer::Spv(key, Some(spv))) if key == frame.key => {
+            // Only in the block that was deep enough: the command may stand in another one by now.
+            (Work::Proof, Answer::Spv(key, Some(spv))) if key == frame.key && ends_in(&spv, &frame.block) => {
                 let anchor = Box::new(anchor_of(frame, &spv, deployment.network())?);
                 log.asks.push((ANCHORS, read(frame.size - 1)));
                 log.work = Some(Work::Newest(anchor));
             }
+            (Work::Proof, Answer::Spv(..)) if log.is_replaced() => log.end_turn(out),
             (Work::Proof, Answer::Spv(..)) => {
-                // It was deep in a block, so it will be there again: the node is behind, or its chain has turned.
+                // The node is behind, or its chain has turned: back again some time, or the anchor stage tells of it anew.
                 let (keys, after) = (vec![frame.key.clone()], config.poll.duration());
                 log.asks.push((ANCHORS, Request::Look { chain: frame.chain, keys, after }));
                 log.work = Some(Work::Proof);
@@ -261,14 +263,18 @@ impl Prove {
                 log.work = Some(Work::Storing(anchor));
             }
             (Work::Storing(anchor), Answer::AnchorPut) => {
-                let mut telling = Telling::new(anchor, log.anchors.done.size)?;
-                let first = std::iter::from_fn(|| telling.next(frame.size)).take(ahead);
-                log.asks.extend(first.map(|number| (ANCHORS, read(number))));
-                if log.anchors.done.size < frame.size {
-                    log.work = Some(Work::Telling(Box::new(telling)));
-                } else {
-                    log.end_turn(out);
+                if frame.version > 1 && log.anchors.done.size >= frame.size && log.anchors.done.again.is_none() {
+                    let (origin, size) = (frame.origin.clone(), frame.size);
+                    log.asks.push((ANCHORS, Request::FirstCovered { origin, size }));
+                    log.work = Some(Work::Storing(anchor));
+                    return Ok(());
                 }
+                log.begin(anchor, ahead, out)?;
+            }
+            (Work::Storing(anchor), Answer::FirstCovered(first)) => {
+                log.anchors.done.again = Some(first);
+                log.anchors.is_dirty = true;
+                log.begin(anchor, ahead, out)?;
             }
             (Work::Telling(mut telling), answer @ (Answer::BatchRead(_) | Answer::Again)) => {
                 match answer {
@@ -282,7 +288,7 @@ impl Prove {
                     log.asks.extend(telling.next(frame.size).map(|number| (ANCHORS, read(number))));
                 }
                 log.anchors.is_dirty |= log.anchors.done != before;
-                if log.anchors.done.size < frame.size {
+                if log.anchors.done.next_told() < frame.size {
                     log.asks.extend(telling.calls().then_some((ANCHORS, Request::Again)));
                     log.work = Some(Work::Telling(telling));
                 } else {
@@ -313,9 +319,36 @@ impl OpenLog {
         }
     }
 
+    /// Whether another anchor that waits stands for the first one: the block of that one is lost.
+    fn is_replaced(&self) -> bool {
+        let mut waiting = self.waiting.iter().map(|(_, frame)| frame);
+        let first = waiting.next();
+        first.is_some_and(|first| {
+            waiting.any(|frame| frame.interval == first.interval && frame.version > first.version)
+        })
+    }
+
+    /// Begins to tell of the batches that the first anchor, which is stored now, newly covers, or covers anew.
+    fn begin(&mut self, anchor: Box<Anchor>, ahead: usize, out: &mut Part) -> Result<(), String> {
+        let Some((_, frame)) = self.waiting.front() else { return Ok(()) };
+        let (origin, size) = (frame.origin.clone(), frame.size);
+        let first = self.anchors.done.next_told();
+        let mut telling = Telling::new(anchor, first)?;
+        let numbers = std::iter::from_fn(|| telling.next(size)).take(ahead);
+        let read = |number| Request::ReadBatch { origin: origin.clone(), number, size };
+        self.asks.extend(numbers.map(|number| (ANCHORS, read(number))));
+        if first < size {
+            self.work = Some(Work::Telling(Box::new(telling)));
+        } else {
+            self.end_turn(out);
+        }
+        Ok(())
+    }
+
     /// Ends the work on the first anchor, and begins with the next.
     fn end_turn(&mut self, out: &mut Part) {
         if let Some((next, _)) = self.waiting.pop_front() {
+            self.anchors.done.again = None;
             self.anchors.done.next = next;
             self.anchors.is_dirty = true;
             out.through = Some(next);
@@ -329,7 +362,7 @@ impl OpenLog {
         match self.storing.pop_front() {
             Some(Storing { next, sum, .. }) if number == expected => {
                 self.batches.events += sum;
-                self.batches.done = ProveState { next, size: number + 1, receipts: 0 };
+                self.batches.done = ProveState { next, size: number + 1, ..ProveState::default() };
                 self.batches.is_dirty = true;
                 out.through = Some(next);
                 self.turn();
@@ -357,6 +390,11 @@ fn check(
     let stored = stored.ok_or_else(|| about(&"it is not there"))?;
     check_batch(verifier, *stored, &frame.origin, number, &frame.checkpoint, anchor)
         .map_err(|why| about(&why))
+}
+
+/// Whether a chain's proof ends in this block.
+fn ends_in(spv: &Spv, block: &str) -> bool {
+    Header::decode(&spv.header).is_ok_and(|header| header.hash.to_string() == block)
 }
 
 /// Puts together the anchor as it will stand in receipts.

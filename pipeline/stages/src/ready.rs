@@ -17,13 +17,18 @@ use time::macros::format_description;
 
 use crate::avro::{AvroError, Reader, Writer};
 use crate::ports::AnchorRecord;
-use crate::record::{Header, Micros, Output, Partition};
+use crate::record::{Header, Micros, Output, Partition, Record};
 use crate::route::{PROOFS, RECEIPTS};
 
 /// The `ce_type` of the messages in `proofs`.
 pub const PROOF_READY: &str = "killick.proof.ready.v1";
 /// The `ce_type` of the messages in `receipts`.
 pub const RECEIPT_READY: &str = "killick.receipt.ready.v1";
+/// The `ce_type` of a message in `proofs` that stands for an earlier one about the same batch: the block of that one's
+/// anchor was lost, deep as it was. Its id is the earlier one's, a slash and the version.
+pub const PROOF_CORRECTED: &str = "killick.proof.corrected.v1";
+/// The same of a message in `receipts`.
+pub const RECEIPT_CORRECTED: &str = "killick.receipt.corrected.v1";
 /// Their `content-type`.
 pub const CONTENT_TYPE: &str = "application/avro";
 /// The names of their headers, in order.
@@ -292,20 +297,23 @@ pub(crate) struct Headers {
     source: Bytes,
     time: Option<Bytes>,
     trace: Bytes,
+    version: u32,
 }
 
 impl Headers {
-    /// The headers of messages about the batch of this id in this log, anchored in this block.
-    pub(crate) fn new(batch: Hash, origin: &str, block: &Block) -> Self {
+    /// The headers of messages about the batch of this id in this log, anchored in this block; `version` is 1 unless they
+    /// stand for earlier ones.
+    pub(crate) fn new(batch: Hash, origin: &str, block: &Block, version: u32) -> Self {
         let time = rfc3339(block.time).map(Bytes::from);
-        Self { batch, source: format!("killick:{origin}").into(), time, trace: trace_parent(&batch).into() }
+        let (source, trace) = (format!("killick:{origin}").into(), trace_parent(&batch).into());
+        Self { batch, source, time, trace, version }
     }
 
     /// The message in `proofs` about the batch; its key is the batch's id.
     pub(crate) fn proof(&self, log: u32, ready: &ProofReady, schema: u32) -> Output {
         let id = Bytes::from(self.batch.to_string());
         let mut output = Output::new(Partition::new(PROOFS, log), id.clone(), ready.encode(schema));
-        output.headers = self.all(PROOF_READY, id, ready.number.to_string().into());
+        output.headers = self.all([PROOF_READY, PROOF_CORRECTED], id, ready.number.to_string().into());
         output
     }
 
@@ -313,11 +321,16 @@ impl Headers {
     pub(crate) fn receipt(&self, log: u32, ready: &ReceiptReady, schema: u32) -> Output {
         let name = Bytes::from(event_key(&ready.tenant, &ready.source, &ready.id));
         let mut output = Output::new(Partition::new(RECEIPTS, log), name.clone(), ready.encode(schema));
-        output.headers = self.all(RECEIPT_READY, format!("{}/{}", self.batch, ready.index).into(), name);
+        let id = format!("{}/{}", self.batch, ready.index).into();
+        output.headers = self.all([RECEIPT_READY, RECEIPT_CORRECTED], id, name);
         output
     }
 
-    fn all(&self, kind: &'static str, id: Bytes, subject: Bytes) -> Vec<Header> {
+    fn all(&self, [first, corrected]: [&'static str; 2], id: Bytes, subject: Bytes) -> Vec<Header> {
+        let (kind, id) = match self.version {
+            1 => (first, id),
+            version => (corrected, [&id[..], format!("/{version}").as_bytes()].concat().into()),
+        };
         let values = [
             Some(Bytes::from_static(CONTENT_TYPE.as_bytes())),
             Some(Bytes::from_static(b"1.0")),
@@ -331,6 +344,11 @@ impl Headers {
         let named = HEADERS.into_iter().zip(values);
         named.filter_map(|(name, value)| Some(Header { name: Arc::from(name), value: value? })).collect()
     }
+}
+
+/// Whether a message of `proofs` stands for an earlier one about the same batch.
+pub fn is_correction(record: &Record) -> bool {
+    record.header("ce_type").is_some_and(|kind| *kind == *PROOF_CORRECTED.as_bytes())
 }
 
 /// The trace that all messages about a batch belong to (W3C Trace Context, version 00): its id is the first 16 bytes of

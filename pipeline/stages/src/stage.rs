@@ -73,6 +73,8 @@ pub struct Part {
     pub outputs: Vec<Output>,
     /// The input is done below this offset; `None`: no change.
     pub through: Option<u64>,
+    /// What an operator has to know of, though the stage goes on: the shell says it once all this is committed.
+    pub alarms: Vec<Box<str>>,
 }
 
 /// What became of the events in one input partition: the audit compares what one stage passed on with what the next one took.
@@ -129,7 +131,7 @@ impl AddAssign for Sum {
 impl Part {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.outputs.is_empty() && self.through.is_none()
+        self.outputs.is_empty() && self.through.is_none() && self.alarms.is_empty()
     }
 }
 
@@ -150,6 +152,13 @@ pub enum Request {
         /// The batch's number in the log.
         number: u64,
         /// The tree size for which the audit path is wanted; larger than `number`.
+        size: u64,
+    },
+    /// Find the first batch that has its proof by the checkpoint of this size: by [`crate::derive::first_covered`].
+    FirstCovered {
+        /// The origin of the log.
+        origin: Box<str>,
+        /// The size of a checkpoint whose anchor is in the catalog.
         size: u64,
     },
     /// Give these bytes to a chain: `command` is the JSON text of a signed Pact command.
@@ -192,6 +201,8 @@ pub enum Answer {
     AnchorPut,
     /// The stored batch, if there is one.
     BatchRead(Option<Box<StoredBatch>>),
+    /// The first batch that has its proof by the checkpoint that was asked for.
+    FirstCovered(u64),
     /// What the chain said to the command with this request key. A hint: the truth is in a block.
     Sent(Box<str>, Sent),
     /// What became of the commands with these request keys, which are the request's.

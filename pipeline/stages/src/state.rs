@@ -107,7 +107,7 @@ impl BatchState {
 pub enum AnchorState {
     /// How far the input is done; one record, with the key `position`.
     Position(Position),
-    /// An interval that is not final; the key is its id, and an empty value ends it.
+    /// An interval that is looked after; the key is its id, and an empty value ends it.
     Interval(Interval),
 }
 
@@ -118,19 +118,42 @@ pub struct Position {
     pub next: u64,
     /// The largest append time below it.
     pub time: Micros,
+    /// The last day on which a command was made, in days since 1970 (UTC).
+    pub day: i64,
+    /// What the commands of that day may cost, in 10^-12 of the chain's coin.
+    pub spent: i64,
 }
 
 /// An interval with the commands made for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interval {
-    /// Its id, unique for its chain.
+    /// Its id, unique for its partition of `checkpoints`: the input offset before which it ends.
     pub id: Box<str>,
+    /// The chain that its commands go to.
+    pub chain: u32,
     /// The log time of its cut.
     pub cut: Micros,
     /// The signed checkpoints that it covers, ascending by origin.
     pub checkpoints: Vec<Box<str>>,
     /// The commands in order: the last is the one to send.
     pub attempts: Vec<Attempt>,
+    /// How often it was told of: again for each block that was lost after it.
+    pub version: u32,
+    /// The block that it was told of in last; none before it was told of.
+    pub landing: Option<Landing>,
+}
+
+/// A block that has an interval's command, deep enough to be told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landing {
+    /// The command's request key.
+    pub key: Box<str>,
+    /// The block's height.
+    pub height: u64,
+    /// The block's hash, base64url.
+    pub block: Box<str>,
+    /// Whether the chain went on without it, deep as it was.
+    pub is_lost: bool,
 }
 
 /// A command made for an interval.
@@ -155,10 +178,13 @@ impl AnchorState {
                 out.long(0);
                 out.count(position.next);
                 out.long(position.time);
+                out.long(position.day);
+                out.long(position.spent);
             }
             Self::Interval(interval) => {
                 out.long(1);
                 out.string(&interval.id);
+                out.long(interval.chain.into());
                 out.long(interval.cut);
                 out.array(interval.checkpoints.iter(), |out, checkpoint| out.string(checkpoint));
                 out.array(interval.attempts.iter(), |out, attempt| {
@@ -166,6 +192,13 @@ impl AnchorState {
                     out.long(attempt.expires);
                     out.string(&attempt.key);
                     out.bytes(&attempt.command);
+                });
+                out.long(interval.version.into());
+                out.optional(interval.landing.as_ref(), |out, landing| {
+                    out.string(&landing.key);
+                    out.count(landing.height);
+                    out.string(&landing.block);
+                    out.bool(landing.is_lost);
                 });
             }
         }
@@ -179,9 +212,15 @@ impl AnchorState {
     pub fn decode(value: &Bytes) -> Result<Self, AvroError> {
         let mut reader = Reader::new(value);
         let state = match reader.long()? {
-            0 => Self::Position(Position { next: reader.count()?, time: reader.long()? }),
+            0 => Self::Position(Position {
+                next: reader.count()?,
+                time: reader.long()?,
+                day: reader.long()?,
+                spent: reader.long()?,
+            }),
             1 => Self::Interval(Interval {
                 id: reader.string()?.into(),
+                chain: reader.number()?,
                 cut: reader.long()?,
                 checkpoints: reader.array(|reader| reader.string().map(Into::into))?,
                 attempts: reader.array(|reader| {
@@ -190,6 +229,15 @@ impl AnchorState {
                         expires: reader.long()?,
                         key: reader.string()?.into(),
                         command: value.slice_ref(reader.bytes()?),
+                    })
+                })?,
+                version: reader.number()?,
+                landing: reader.optional(|reader| {
+                    Ok(Landing {
+                        key: reader.string()?.into(),
+                        height: reader.count()?,
+                        block: reader.string()?.into(),
+                        is_lost: reader.bool()?,
                     })
                 })?,
             }),
@@ -209,15 +257,23 @@ pub struct ProveState {
     pub size: u64,
     /// For `anchors`: how many receipts of the next batch are published already. Otherwise 0.
     pub receipts: u64,
+    /// For `anchors`: the next batch to be told of again, where the anchor at `next` stands for one that was lost.
+    pub again: Option<u64>,
 }
 
 impl ProveState {
+    /// The next batch to be told of, or to be told of again.
+    pub fn next_told(&self) -> u64 {
+        self.again.unwrap_or(self.size)
+    }
+
     /// The record's bytes.
     pub fn encode(&self) -> Bytes {
-        let mut out = Writer::with_capacity(30);
+        let mut out = Writer::with_capacity(40);
         out.count(self.next);
         out.count(self.size);
         out.count(self.receipts);
+        out.optional(self.again, Writer::count);
         out.into_bytes()
     }
 
@@ -227,7 +283,12 @@ impl ProveState {
     /// [`AvroError`].
     pub fn decode(value: &[u8]) -> Result<Self, AvroError> {
         let mut reader = Reader::new(value);
-        let state = Self { next: reader.count()?, size: reader.count()?, receipts: reader.count()? };
+        let state = Self {
+            next: reader.count()?,
+            size: reader.count()?,
+            receipts: reader.count()?,
+            again: reader.optional(Reader::count)?,
+        };
         reader.end()?;
         Ok(state)
     }

@@ -18,7 +18,7 @@ use killick_stages::record::Partition;
 use killick_stages::route::{AUDIT, ROUTE};
 use killick_stages::stage::{Sum, Tally};
 use killick_stages::state::{
-    AnchorState, Attempt, BatchState, DedupDelta, DeltaGroup, Interval, Position, ProveState,
+    AnchorState, Attempt, BatchState, DedupDelta, DeltaGroup, Interval, Landing, Position, ProveState,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -73,6 +73,15 @@ fn attempt() -> impl Strategy<Value = Attempt> {
         expires,
         key,
         command,
+    })
+}
+
+fn landing() -> impl Strategy<Value = Landing> {
+    (text(), count(), text(), any::<bool>()).prop_map(|(key, height, block, is_lost)| Landing {
+        key,
+        height,
+        block,
+        is_lost,
     })
 }
 
@@ -151,11 +160,14 @@ proptest! {
 
     #[test]
     fn anchors_are_avro(
-        texts in (text(), text(), text(), text(), text()), chain in any::<u32>(), size in count(), index in count(),
-        path in vec(any::<[u8; 32]>(), 0..10),
+        texts in (text(), text(), text(), text(), text(), text()), numbers in any::<(u32, u32)>(),
+        counts in (count(), count(), count()), path in vec(any::<[u8; 32]>(), 0..10),
     ) {
-        let (interval, key, origin, checkpoint, text) = texts;
-        let frame = AnchorFrame { chain, interval, key, origin, size, checkpoint, text, index, path };
+        let ((interval, key, block, origin, checkpoint, text), (chain, version), (height, size, index)) =
+            (texts, numbers, counts);
+        let frame = AnchorFrame {
+            chain, interval, key, height, block, version, origin, size, checkpoint, text, index, path,
+        };
         let encoded = frame.encode();
         read("anchor", &encoded);
         prop_assert_eq!(AnchorFrame::decode(&encoded), Ok(frame));
@@ -197,7 +209,8 @@ proptest! {
     fn states_are_avro(
         counts in (count(), count()), time in any::<i64>(), log in bytes(),
         groups in vec((any::<i64>(), bytes()), 0..5), id in text(), checkpoints in vec(text(), 0..5),
-        attempts in vec(attempt(), 0..4),
+        attempts in vec(attempt(), 0..4), chain in any::<u32>(), landing in prop::option::of(landing()),
+        again in prop::option::of(count()),
     ) {
         let (next, size) = counts;
         let groups = groups.into_iter().map(|(time, keys)| DeltaGroup { time, keys }).collect();
@@ -209,13 +222,16 @@ proptest! {
         read("batch-state", &batch.encode());
         prop_assert_eq!(BatchState::decode(&batch.encode()), Ok(batch));
 
-        let interval = AnchorState::Interval(Interval { id, cut: time, checkpoints, attempts });
-        for state in [AnchorState::Position(Position { next, time }), interval] {
+        let interval = AnchorState::Interval(Interval {
+            id, chain, cut: time, checkpoints, attempts, version: chain, landing,
+        });
+        let position = Position { next, time, day: time / 7, spent: time / 3 };
+        for state in [AnchorState::Position(position), interval] {
             read("anchor-state", &state.encode());
             prop_assert_eq!(AnchorState::decode(&state.encode()), Ok(state));
         }
 
-        let prove = ProveState { next, size, receipts: next };
+        let prove = ProveState { next, size, receipts: next, again };
         read("prove-state", &prove.encode());
         prop_assert_eq!(ProveState::decode(&prove.encode()), Ok(prove));
     }

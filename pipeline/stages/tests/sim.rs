@@ -42,6 +42,20 @@ fn whatever_fails_each_event_is_proven_once_or_named() {
 }
 
 #[test]
+fn where_deep_blocks_are_lost_an_operator_is_told_and_every_receipt_is_made_good() {
+    let (mut alarms, mut corrections) = (0, 0);
+    for seed in seeds(30) {
+        let mut sim = Sim::new(seed, Faults { deep: true, ..Faults::all() });
+        let verdict = sim.run(150).and_then(|()| judge(&sim));
+        verdict.unwrap_or_else(|why| panic!("SEED={seed}: {why}"));
+        let again = |record: &&Record| killick_stages::ready::is_correction(record);
+        corrections += sim.world.log.all("proofs").filter(again).count();
+        alarms += sim.world.alarms.len();
+    }
+    assert!(alarms > 10 && corrections > 10, "{alarms} alarms, {corrections} corrections");
+}
+
+#[test]
 fn the_faults_happen() {
     let mut sim = Sim::new(1, Faults::all());
     sim.run(400).unwrap();

@@ -126,7 +126,7 @@ impl Exec<'_> {
         if !capabilities.all(|capability| json::is_json(capability.args)) {
             return Err(ExecError::NotJson("arguments of a capability"));
         }
-        if !is_price(self.gas_price) {
+        if units(self.gas_price).is_none_or(|price| price == 0) {
             return Err(ExecError::GasPrice(self.gas_price.to_owned()));
         }
         if self.gas_limit == 0 {
@@ -142,18 +142,26 @@ impl Exec<'_> {
     }
 }
 
-/// Whether a text is a JSON number above 0 with at most 12 decimal places.
-fn is_price(text: &str) -> bool {
+/// An amount of the chain's coin, as a JSON number of at most 12 decimal places and 64 characters, in 10^-12 of the coin;
+/// `None` for any other text, a negative number, or more than 2^127 such parts.
+pub fn units(text: &str) -> Option<u128> {
+    const PLACES: i64 = 12;
     if !text.starts_with(|first: char| first.is_ascii_digit()) || text.len() > 64 || !json::is_json(text) {
-        return false;
+        return None;
     }
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
     let significant = digits.trim_end_matches('0');
-    let Ok(exponent) = exponent.parse::<i64>() else { return false };
-    let places = fraction.len() as i64 - (digits.len() - significant.len()) as i64;
-    significant.contains(|digit| digit != '0') && places.saturating_sub(exponent) <= 12
+    if significant.is_empty() {
+        return Some(0);
+    }
+    let zeros = digits.len() - significant.len();
+    // Behind the point stand so many of the significant digits.
+    let places = i64::try_from(fraction.len()).ok()?.checked_sub(i64::try_from(zeros).ok()?)?;
+    let shift = PLACES.checked_sub(places.checked_sub(exponent.parse::<i64>().ok()?)?)?;
+    let scale = 10_u128.checked_pow(u32::try_from(shift).ok()?)?;
+    significant.parse::<u128>().ok()?.checked_mul(scale).filter(|units| *units <= u128::MAX / 2)
 }
 
 #[cfg(test)]
@@ -206,6 +214,25 @@ mod tests {
         ];
         for (exec, error) in cases {
             assert_eq!(exec.to_cmd(), Err(error));
+        }
+    }
+
+    #[test]
+    fn amounts_are_read_to_the_last_of_twelve_places() {
+        for (text, expected) in [
+            ("1", 1_000_000_000_000),
+            ("1e-12", 1),
+            ("0.000000000001", 1),
+            ("10.50", 10_500_000_000_000),
+            ("1.5E2", 150_000_000_000_000),
+            ("100e-14", 1),
+            ("0", 0),
+            ("0.000e5", 0),
+        ] {
+            assert_eq!(units(text), Some(expected), "{text}");
+        }
+        for text in ["", "-1", "1e-13", "01", ".5", "1.", "1e30", "1e999999999999999999999", "NaN", "0x1"] {
+            assert_eq!(units(text), None, "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ mod result;
 mod webauthn;
 
 pub use command::{Command, CommandError, MAX_SIGNATURES, Scheme, Signer, command_hash};
-pub use exec::{Capability, Exec, ExecError, MAX_TTL};
+pub use exec::{Capability, Exec, ExecError, MAX_TTL, units};
 pub use result::{CommandResult, Outcome, ResultError, output_of_poll};
 #[cfg(feature = "webauthn")]
 pub use webauthn::{WebAuthnError, verify as verify_webauthn};

@@ -1,8 +1,14 @@
+use bytes::Bytes;
+use killick_proof::checkpoint::Checkpoint;
 use killick_proof::note::SignerKey;
 use killick_proof::{Algorithm, tree::verify_inclusion};
 
 use super::*;
-use crate::ports::Look;
+use crate::frame::AnchorFrame;
+use crate::ports::{Look, Mined};
+use crate::record::Micros;
+use crate::route::ANCHORS;
+use crate::span::Span;
 use crate::testing::{NOW, SECOND, record, run, tick, to};
 
 const ONE: &str = "killick.local/1/sha256/1";
@@ -13,15 +19,22 @@ fn deployment() -> Deployment {
 }
 
 fn config() -> Config {
-    Config { interval: Span::secs(10), depth: 3, in_flight: 2, ..Config::default() }
+    Config { interval: Span::secs(10), depth: 3, watch: 0, in_flight: 2, ..Config::default() }
 }
 
 fn fresh() -> Anchor {
-    Anchor::new(&deployment(), &config(), SecretKey::from_seed(&[5; 32])).unwrap()
+    with(config())
+}
+
+fn with(config: Config) -> Anchor {
+    Anchor::new(&deployment(), &config, SecretKey::from_seed(&[5; 32])).unwrap()
 }
 
 fn anchor() -> Anchor {
-    let mut anchor = fresh();
+    assigned(fresh())
+}
+
+fn assigned(mut anchor: Anchor) -> Anchor {
     anchor.assign(&input(), 0);
     anchor
 }
@@ -66,14 +79,21 @@ fn answered(anchor: &mut Anchor, answer: Answer) -> Part {
 }
 
 fn look(height: u64, at: Micros, mined: Option<(&str, u64, bool)>) -> Look {
-    let mined =
-        mined.map(|(key, height, success)| Mined { key: key.into(), height, block: "block".into(), success });
+    let mined = mined.map(|(key, height, success)| Mined {
+        key: key.into(),
+        height,
+        block: format!("block {height}").into(),
+        success,
+    });
     Look { tip_height: height, tip_time: NOW + at * SECOND, mined }
 }
 
 /// The stage with one interval over logs 1 and 2, whose first command was sent; the part that logged it; its key.
 fn sent() -> (Anchor, Part, Box<str>) {
-    let mut anchor = anchor();
+    sent_by(anchor())
+}
+
+fn sent_by(mut anchor: Anchor) -> (Anchor, Part, Box<str>) {
     let records = [
         checkpoint(0, 0, TWO, 5),
         checkpoint(1, 1, ONE, 3),
@@ -99,7 +119,11 @@ fn interval(part: &Part) -> Interval {
 
 /// The stage after a crash: with what was committed.
 fn restarted(next: u64, committed: &[&Part]) -> Anchor {
-    let mut anchor = fresh();
+    restarted_with(config(), next, committed)
+}
+
+fn restarted_with(config: Config, next: u64, committed: &[&Part]) -> Anchor {
+    let mut anchor = with(config);
     anchor.assign(&input(), next);
     for output in committed.iter().flat_map(|part| to(part, ANCHOR_LOG)) {
         let state = Record { key: output.key.clone(), ..record(ANCHOR_LOG, 0, 0, NOW, output.value.clone()) };
@@ -141,7 +165,8 @@ fn a_command_that_is_deep_enough_is_told_to_each_log_that_it_covers() {
     for (output, (origin, size)) in anchors.iter().zip([(ONE, 3), (TWO, 6)]) {
         let frame = AnchorFrame::decode(&output.value).unwrap();
         assert_eq!((&*frame.origin, frame.size, &*frame.checkpoint), (origin, size, &*note(origin, size)));
-        assert_eq!((frame.chain, &*frame.interval, &frame.key), (7, "5", &key));
+        assert_eq!((frame.chain, &*frame.interval, &frame.key), (7, "0/5", &key));
+        assert_eq!((frame.height, &*frame.block, frame.version), (7, "block 7", 1));
         let text = killick_proof::anchor::AnchorText::parse(&frame.text).unwrap();
         let leaf = Algorithm::Sha256.leaf(Note::parse(&frame.checkpoint).unwrap().text().as_bytes());
         let path: Vec<_> = frame.path.iter().copied().map(killick_proof::Hash::new).collect();
@@ -348,14 +373,161 @@ fn a_configuration_that_cannot_work_is_refused() {
         ("poll", Config { poll: Span::secs(601), ..config() }),
         ("ttl", Config { ttl: Span::secs(119), ..config() }),
         ("depth", Config { depth: 0, ..config() }),
+        ("watch", Config { watch: 481, ..config() }),
         ("in_flight", Config { in_flight: 0, ..config() }),
         ("gas_limit", Config { gas_limit: 99, ..config() }),
     ] {
         assert!(matches!(new(config), ConfigError::Range { name: found, .. } if found == name), "{name}");
     }
     assert!(matches!(new(Config { gas_price: "free".into(), ..config() }), ConfigError::Command(_)));
+    // 400 units of gas at 1e-8 are 0.000004.
+    for limit in ["0.0000039", "-1", "much", "1e-13", ""] {
+        let refused = new(Config { spend_limit: Some(limit.into()), ..config() });
+        assert_eq!(
+            refused,
+            ConfigError::SpendLimit { found: limit.into(), least: "0.000004000000".into() },
+            "{limit}"
+        );
+    }
     let many = crate::deployment::Config { logs: 1_001, ..Default::default() };
     let many = Deployment::new(&many).unwrap();
     let refused = Anchor::new(&many, &config(), SecretKey::from_seed(&[5; 32])).unwrap_err();
     assert_eq!(refused, ConfigError::Logs { chain: 0, logs: 1_001 });
+}
+
+/// Looks after blocks for two more than the three that make them final.
+fn watchful() -> Config {
+    Config { watch: 2, ..config() }
+}
+
+/// The stage with an interval that was told of, in a block of height 7; the parts that it committed; its key.
+fn told() -> (Anchor, [Part; 2], Box<str>) {
+    let (mut anchor, cut, key) = sent_by(assigned(with(watchful())));
+    let part = seen(&mut anchor, &key, 10, Some(7));
+    assert_eq!(to(&part, ANCHORS).len(), 2);
+    assert_eq!(asked(&mut anchor), [Asked::Looked(vec![key.clone()])]);
+    (anchor, [cut, part], key)
+}
+
+fn seen(anchor: &mut Anchor, key: &str, height: u64, mined: Option<u64>) -> Part {
+    let mined = mined.map(|height| (key, height, true));
+    answered(anchor, Answer::Seen(vec![key.into()], look(height, 20, mined)))
+}
+
+#[test]
+fn an_interval_is_looked_after_for_a_while_once_it_is_told_of() {
+    let (mut anchor, [cut, end], key) = told();
+    for height in [10, 11] {
+        assert!(seen(&mut anchor, &key, height, Some(7)).is_empty());
+        assert_eq!(asked(&mut anchor), [Asked::Looked(vec![key.clone()])]);
+    }
+    let last = seen(&mut anchor, &key, 12, Some(7));
+    assert!(matches!(&to(&last, ANCHOR_LOG)[..], [end] if &*end.key == b"5" && end.value.is_empty()));
+    assert!(to(&last, ANCHORS).is_empty() && last.alarms.is_empty());
+    assert!(asked(&mut anchor).is_empty());
+    assert!(asked(&mut restarted_with(watchful(), 5, &[&cut, &end, &last])).is_empty());
+}
+
+#[test]
+fn a_deep_block_that_is_lost_is_an_alarm_and_the_same_command_is_anchored_and_told_of_again() {
+    let (anchor, [cut, end], key) = told();
+    let command = interval(&cut).attempts[0].command.clone();
+    // The same with a crash before each step: the state says all.
+    let crashed = |parts: &[&Part]| {
+        let mut anchor = restarted_with(watchful(), 5, parts);
+        assert_eq!(asked(&mut anchor), [Asked::Looked(vec![key.clone()])]);
+        anchor
+    };
+    for mut anchor in [anchor, crashed(&[&cut, &end])] {
+        let lost = seen(&mut anchor, &key, 11, None);
+        assert!(matches!(&lost.alarms[..], [why] if why.contains("block 7") && why.contains("chain 7")));
+        assert!(to(&lost, ANCHORS).is_empty());
+        assert_eq!(asked(&mut anchor), [Asked::Sent(key.clone(), command.clone())]);
+        answered(&mut anchor, Answer::Sent(key.clone(), Sent::Taken));
+        asked(&mut anchor);
+        for mut anchor in [anchor, crashed(&[&cut, &end, &lost])] {
+            assert!(seen(&mut anchor, &key, 14, Some(12)).is_empty(), "one alarm, and not deep enough yet");
+            let again = seen(&mut anchor, &key, 15, Some(12));
+            let frames = to(&again, ANCHORS).into_iter().map(|output| AnchorFrame::decode(&output.value).unwrap());
+            let told: Vec<_> = frames.map(|frame| (frame.key, frame.block, frame.version)).collect();
+            assert_eq!(told, vec![(key.clone(), "block 12".into(), 2); 2]);
+            assert!(again.alarms.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_deep_block_that_is_lost_and_comes_back_is_not_told_of_again() {
+    let (mut anchor, _, key) = told();
+    assert_eq!(seen(&mut anchor, &key, 11, Some(9)).alarms.len(), 1, "in another block is lost too");
+    let back = seen(&mut anchor, &key, 11, Some(7));
+    assert!(to(&back, ANCHORS).is_empty() && back.alarms.is_empty());
+    assert!(to(&seen(&mut anchor, &key, 12, Some(7)), ANCHOR_LOG)[0].value.is_empty(), "it is over");
+}
+
+#[test]
+fn a_node_that_is_behind_loses_no_block() {
+    let (mut anchor, _, key) = told();
+    assert!(seen(&mut anchor, &key, 9, None).is_empty());
+    assert_eq!(asked(&mut anchor), [Asked::Looked(vec![key.clone()])]);
+}
+
+#[test]
+fn what_is_looked_after_leaves_room_for_what_is_in_flight() {
+    let config = Config { in_flight: 1, ..watchful() };
+    let (mut anchor, _, key) = sent_by(assigned(with(config)));
+    run(&mut anchor, &[checkpoint(5, 20, ONE, 9)]).unwrap();
+    assert_eq!(anchor.tick_due(&input()), None);
+    seen(&mut anchor, &key, 10, Some(7));
+    assert_eq!(anchor.tick_due(&input()), Some(NOW + 30 * SECOND));
+    seen(&mut anchor, &key, 11, None);
+    assert_eq!(anchor.tick_due(&input()), None, "its block is lost");
+}
+
+#[test]
+fn a_day_that_is_spent_makes_checkpoints_wait_for_the_next() {
+    const DAY: Micros = 86_400 * SECOND;
+    // One command a day.
+    let frugal = || Config { spend_limit: Some("0.0000079".into()), ..config() };
+    let (mut anchor, cut, key) = sent_by(assigned(with(frugal())));
+    assert!(matches!(&cut.alarms[..], [why] if why.contains("spend_limit")));
+    let midnight = (NOW / DAY + 1) * DAY;
+    for anchor in [&mut anchor, &mut restarted_with(frugal(), 5, &[&cut])] {
+        run(anchor, &[checkpoint(5, 20, ONE, 9)]).unwrap();
+        assert_eq!(anchor.tick_due(&input()), Some(midnight));
+        let before = tick(CHECKPOINTS, 0, 6, midnight - 1);
+        assert!(to(&run(anchor, &[before]).unwrap(), ANCHOR_LOG).is_empty());
+    }
+    // Another attempt waits too, for the chain's own midnight.
+    let keys = vec![key];
+    let tip = |at: Micros, height| Look { tip_height: height, tip_time: at, mined: None };
+    for height in [50, 53, 56] {
+        let part = answered(&mut anchor, Answer::Seen(keys.clone(), tip(midnight - 1, height)));
+        assert!(part.is_empty());
+        assert_eq!(asked(&mut anchor), [Asked::Looked(keys.clone())]);
+    }
+    let part = answered(&mut anchor, Answer::Seen(keys, tip(midnight, 57)));
+    assert_eq!(interval(&part).attempts.len(), 2);
+    assert_eq!(anchor.tick_due(&input()), Some(midnight + DAY), "and that spent the next day");
+}
+
+#[test]
+fn the_least_loaded_chain_is_taken_where_commands_wait_for_a_block() {
+    let chains = crate::deployment::Config { chains: vec![7, 8], ..Default::default() };
+    let deployment = Deployment::new(&chains).unwrap();
+    let taken = |choice: Choice| {
+        let config = Config { chain: choice, in_flight: 9, ..config() };
+        let mut anchor =
+            assigned(Anchor::new(&deployment, &config, SecretKey::from_seed(&[5; 32])).unwrap());
+        (0..6)
+            .map(|at| {
+                let (offset, at) = (2 * at as u64, 20 * at);
+                let tick = tick(CHECKPOINTS, 0, offset + 1, NOW + (at + 10) * SECOND);
+                let part = run(&mut anchor, &[checkpoint(offset, at, ONE, offset + 1), tick]).unwrap();
+                interval(&part).chain
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(taken(Choice::Sticky), [7; 6]);
+    assert_eq!(taken(Choice::LeastLoaded), [7, 7, 8, 7, 8, 7], "one that waits is no load");
 }

@@ -9,7 +9,7 @@ use super::{Audit, AuditError, Kind, Leaf, Name, Place, undecodable};
 use crate::cursor::Cursor;
 use crate::deployment::identity_hash;
 use crate::frame::{AcceptedEvent, AcceptedFrame, Copy, UniqueFrame};
-use crate::ready::ProofReady;
+use crate::ready::{ProofReady, is_correction};
 use crate::record::{Micros, Partition, Record};
 use crate::route::{ACCEPTED, ANCHORS, BATCHES, PROOFS, UNIQUE};
 use crate::stage::Sum;
@@ -368,7 +368,12 @@ impl Audit<'_> {
                     continue;
                 }
             };
-            if let Some(number) = merge.told.filter(|number| *number != ready.number) {
+            // One that stands for an earlier one is no other proof of its batch.
+            let is_correction = is_correction(&record);
+            if is_correction && merge.told.is_none_or(|told| ready.number < told) {
+                continue;
+            }
+            if let Some(number) = merge.told.filter(|number| *number != ready.number || is_correction) {
                 let kind = if ready.number < number { Kind::Twice } else { Kind::Gap };
                 let why = format!("it tells of batch {}, and batch {number} is next", ready.number);
                 let range = (offset, offset + 1);

@@ -55,7 +55,7 @@ pub(super) struct Desk<'a> {
 }
 
 impl Telling {
-    /// Begins with an anchor that is verified and stored; `ask` is the first batch that it newly covers.
+    /// Begins with an anchor that is verified and stored; `ask` is the first batch that it newly covers, or covers anew.
     pub(super) fn new(anchor: Box<Anchor>, ask: u64) -> Result<Self, String> {
         let block = Block::of(&anchor)?;
         Ok(Self { anchor, block, ask, read: VecDeque::new(), begun: None, is_called: false })
@@ -99,8 +99,10 @@ impl Telling {
             Some(begun) => begun,
             None => {
                 let Some(stored) = self.read.pop_front() else { return Ok(None) };
-                let checked = check(desk.verifier, stored, done.size, desk.frame, &self.anchor)?;
-                let headers = Headers::new(checked.receipts.batch(), &desk.frame.origin, &self.block);
+                let checked = check(desk.verifier, stored, done.next_told(), desk.frame, &self.anchor)?;
+                // A batch that is told of again is told of under the anchor's version.
+                let version = done.again.map_or(1, |_| desk.frame.version);
+                let headers = Headers::new(checked.receipts.batch(), &desk.frame.origin, &self.block, version);
                 Box::new(Begun { checked, headers })
             }
         };
@@ -115,7 +117,13 @@ impl Telling {
         }
         let ids = &desk.config.schema_ids;
         desk.put(begun.headers.proof(desk.log, &begun.checked.ready, ids.proof_ready), out);
-        (done.size, done.receipts) = (done.size + 1, 0);
+        done.receipts = 0;
+        if let Some(again) = &mut done.again {
+            *again += 1;
+            // They were counted when they were told of first.
+            return Ok(Some(Sum::default()));
+        }
+        done.size += 1;
         Ok(Some(begun.checked.events))
     }
 }

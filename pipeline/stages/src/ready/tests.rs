@@ -80,7 +80,7 @@ fn headers_of(output: &Output) -> Vec<(&str, &str)> {
 #[test]
 fn the_headers_are_those_of_a_cloud_event() {
     let id = Hash::new(std::array::from_fn(|at| at as u8));
-    let headers = Headers::new(id, "plant.example/1/sha256/7", &block());
+    let headers = Headers::new(id, "plant.example/1/sha256/7", &block(), 1);
     let proof = headers.proof(7, &proof(), 0);
     assert_eq!(
         (proof.partition.to_string().as_str(), &proof.key[..]),
@@ -109,6 +109,36 @@ fn the_headers_are_those_of_a_cloud_event() {
 }
 
 #[test]
+fn a_correction_says_that_it_is_one_under_an_id_of_its_own() {
+    let id = Hash::new([7; 32]);
+    let [first, second] =
+        [1, 2].map(|version| Headers::new(id, "plant.example/1/sha256/7", &block(), version));
+    let (ready, corrected) = (first.proof(7, &proof(), 0), second.proof(7, &proof(), 0));
+    assert_eq!((&ready.key, &ready.value), (&corrected.key, &corrected.value));
+    let differing = |one: &Output, other: &Output| -> Vec<(String, String)> {
+        let headers = headers_of(one).into_iter().zip(headers_of(other));
+        let differing = headers.filter(|(one, other)| one != other);
+        differing.map(|(_, (name, value))| (name.to_owned(), value.to_owned())).collect()
+    };
+    let expected = |name: &str, value: String| (name.to_owned(), value);
+    assert_eq!(
+        differing(&ready, &corrected),
+        [
+            expected("ce_id", format!("{id}/2")),
+            expected("ce_type", "killick.proof.corrected.v1".to_owned()),
+        ]
+    );
+    let (ready, corrected) = (first.receipt(7, &receipt(), 0), second.receipt(7, &receipt(), 0));
+    assert_eq!(
+        differing(&ready, &corrected),
+        [
+            expected("ce_id", format!("{id}/1/2")),
+            expected("ce_type", "killick.receipt.corrected.v1".to_owned()),
+        ]
+    );
+}
+
+#[test]
 fn a_time_that_cannot_be_written_is_left_out() {
     for (time, written) in [
         (0, Some("1970-01-01T00:00:00.000000Z")),
@@ -121,7 +151,7 @@ fn a_time_that_cannot_be_written_is_left_out() {
     ] {
         assert_eq!(rfc3339(time).as_deref(), written, "{time}");
     }
-    let headers = Headers::new(Hash::new([1; 32]), "o", &Block { time: Micros::MIN, ..block() });
+    let headers = Headers::new(Hash::new([1; 32]), "o", &Block { time: Micros::MIN, ..block() }, 1);
     let names: Vec<_> =
         headers.proof(0, &proof(), 0).headers.iter().map(|header| header.name.to_string()).collect();
     assert!(HEADERS.into_iter().filter(|name| *name != "ce_time").eq(names));

@@ -13,7 +13,7 @@ use killick_stages::dedup::{self, Dedup};
 use killick_stages::derive::{Deriver, Receipts};
 use killick_stages::frame::{AcceptedFrame, AnchorFrame, Copy, UniqueFrame};
 use killick_stages::ports::{BatchRecord, Catalog, Place};
-use killick_stages::ready::{ProofReady, ReceiptReady, event_key};
+use killick_stages::ready::{ProofReady, ReceiptReady, event_key, is_correction};
 use killick_stages::record::{Partition, Record};
 use killick_stages::stage::{Part, Stage};
 
@@ -197,12 +197,22 @@ fn logs_have_no_gap(sim: &Sim) -> Verdicts {
     Ok(())
 }
 
-/// `proofs` tells of each batch once, in order.
+/// `proofs` tells of each batch once, in order; and again, as a correction, only where a deep block was lost.
 fn one_proof_a_batch(sim: &Sim) -> Verdicts {
     for log in 0..sim.deployment.logs() {
-        let told: Vec<u64> = real(sim, "proofs", log)
-            .map(|record| ProofReady::decode(&record.value).unwrap().number)
-            .collect();
+        let (mut told, mut ids) = (Vec::new(), BTreeSet::new());
+        for record in real(sim, "proofs", log) {
+            let number = ProofReady::decode(&record.value).unwrap().number;
+            let id = record.header("ce_id").unwrap().to_vec();
+            ensure(ids.insert(id), || format!("log {log}: two messages about batch {number} have one id"))?;
+            if is_correction(record) {
+                ensure(sim.faults.deep && told.contains(&number), || {
+                    format!("log {log}: a correction of batch {number}, and nothing was wrong")
+                })?;
+            } else {
+                told.push(number);
+            }
+        }
         let batches = batches(sim, log).len() as u64;
         ensure(told.iter().copied().eq(0..batches), || {
             format!("log {log}: {batches} batches, told of {told:?}")
@@ -229,8 +239,9 @@ fn one_receipt_an_event(sim: &Sim) -> Verdicts {
                 let place = Place { origin: proof.origin.clone(), number: proof.number, index };
                 let stored = deriver.receipt_of(&place).map_err(|error| error.to_string())?;
                 let (stored, derived) = (stored.unwrap(), derived.get(index).unwrap());
-                // A smaller checkpoint may be final later than a larger one: from then on the catalog derives by it.
-                let is_same = *stored.log.checkpoint == *proof.checkpoint;
+                // A smaller checkpoint may be final later than a larger one: from then on the catalog derives by it. And
+                // where a block was lost, it has the anchor that came after it as well.
+                let is_same = *stored.log.checkpoint == *proof.checkpoint && stored.anchors.len() == 1;
                 let is_its = |receipt: &Receipt| *receipt.to_json() == *ready.receipt;
                 ensure(is_its(&derived) && (!is_same || is_its(&stored)), || {
                     format!("{}: not its receipt", about())
@@ -245,21 +256,25 @@ fn one_receipt_an_event(sim: &Sim) -> Verdicts {
     Ok(())
 }
 
-/// An interval is told of once, only one of its commands succeeded for good, and each batch has one anchor in receipts.
+/// An interval is told of once, or as another version where a deep block was lost; only one of its commands succeeded for
+/// good; and each batch has one anchor in receipts, or more of which the last one counts.
 fn no_batch_is_anchored_twice(sim: &Sim) -> Verdicts {
-    let mut told = BTreeSet::new();
+    let mut told: BTreeMap<_, u32> = BTreeMap::new();
     let mut keys: BTreeMap<(u32, String), BTreeSet<String>> = BTreeMap::new();
     for log in 0..sim.deployment.logs() {
         for record in real(sim, "anchors", log) {
             let frame = AnchorFrame::decode(&record.value).unwrap();
-            let name = (log, frame.chain, frame.interval.to_string());
-            ensure(told.insert(name), || format!("log {log}: interval {} is told of twice", frame.interval))?;
+            let version = told.entry((log, frame.interval.to_string())).or_default();
+            *version += 1;
+            ensure(frame.version == *version && (*version == 1 || sim.faults.deep), || {
+                format!("log {log}: interval {} is told of {version} times", frame.interval)
+            })?;
             keys.entry((frame.chain, frame.interval.to_string())).or_default().insert(frame.key.to_string());
         }
         let origin = sim.deployment.origin(log).unwrap();
         for number in 0..batches(sim, log).len() as u64 {
             let anchors = sim.world.catalog.anchors_of(origin, number).unwrap();
-            ensure(anchors.len() == 1, || {
+            ensure(anchors.len() == 1 || sim.faults.deep && !anchors.is_empty(), || {
                 format!("log {log}: batch {number} has {} anchors", anchors.len())
             })?;
         }
@@ -304,7 +319,7 @@ fn receipts_verify(sim: &Sim) -> Verdicts {
                 let receipt = deriver.receipt_of(&place).map_err(|error| error.to_string())?;
                 let receipt = receipt.ok_or_else(|| format!("{place:?} has no receipt"))?;
                 ensure(receipt.statement == *statement, || format!("{place:?} is another event"))?;
-                let block = &receipt.anchors[0].block;
+                let block = &receipt.anchors.last().unwrap().block;
                 let chain = &sim.world.chains[&(block.chain as u32)];
                 ensure(chain.is_canonical(block.hash.as_bytes()), || {
                     format!("{place:?}: the block is orphaned")

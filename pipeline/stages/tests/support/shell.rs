@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use chainweb::pact::{Command, command_hash};
 use killick_proof::Algorithm;
 use killick_proof::signature::SecretKey;
-use killick_stages::derive::log_path;
+use killick_stages::derive::{first_covered, log_path};
 use killick_stages::frame::UniqueFrame;
 use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{BatchRecord, Catalog};
@@ -189,6 +189,7 @@ impl Shell {
         }
         world.log.commit(self.name, &parts, world.now, &mut world.dice);
         self.books.committed(&parts);
+        world.alarms.extend(parts.iter().flat_map(|(_, part)| part.alarms.iter().cloned()));
         if world.dice.chance(faults.crash) {
             // After it happened, but nobody heard of it.
             self.die();
@@ -203,8 +204,13 @@ impl Shell {
         let mut later = VecDeque::new();
         let mut stuck = BTreeSet::new();
         while let Some((partition, request, due)) = self.asked.pop_front() {
-            let has_order =
-                matches!(request, Request::PutBatch(_) | Request::PutAnchor(_) | Request::ReadBatch { .. });
+            let has_order = matches!(
+                request,
+                Request::PutBatch(_)
+                    | Request::PutAnchor(_)
+                    | Request::ReadBatch { .. }
+                    | Request::FirstCovered { .. }
+            );
             // No answer: once since it did not happen, once though it did.
             let is_lost = world.dice.chance(faults.lost);
             let is_stuck = has_order && stuck.contains(&partition);
@@ -318,6 +324,9 @@ fn perform(world: &mut World, faults: &Faults, request: &Request) -> Result<Answ
             });
             Answer::BatchRead(stored.transpose()?)
         }
+        Request::FirstCovered { origin, size } => Answer::FirstCovered(
+            first_covered(&world.catalog, origin, *size).map_err(|error| error.to_string())?,
+        ),
         Request::Send { chain, key, command } => {
             let chain = world.chains.get_mut(chain).unwrap();
             if world.bug == Some(Bug::SignedAnew) && chain.sent.contains_key(&**key) {

@@ -32,13 +32,15 @@ pub struct Faults {
     pub lost: u64,
     /// Whether the chain forgets, delays, refuses, fails and turns.
     pub chain: bool,
+    /// Whether the chain also turns deeper than what counts as final.
+    pub deep: bool,
     /// Whether hours pass in the middle, within which copies are fresh.
     pub hours: bool,
 }
 
 impl Faults {
     pub fn all() -> Self {
-        Self { crash: 40, lose: 40, wait: 300, lost: 150, chain: true, hours: false }
+        Self { crash: 40, lose: 40, wait: 300, lost: 150, chain: true, deep: false, hours: false }
     }
 }
 
@@ -76,6 +78,8 @@ pub struct World {
     pub log: SimLog,
     pub catalog: SimCatalog,
     pub chains: BTreeMap<ChainId, SimChain>,
+    /// What the stages wanted an operator to know.
+    pub alarms: Vec<Box<str>>,
     pub bug: Option<Bug>,
 }
 
@@ -85,7 +89,7 @@ pub struct Sim {
     pub batch: batch::Config,
     pub produced: u64,
     shells: Vec<Shell>,
-    faults: Faults,
+    pub faults: Faults,
 }
 
 pub const CHAINS: [ChainId; 2] = [4, 9];
@@ -123,6 +127,7 @@ fn anchor_config() -> anchor::Config {
         poll: Span::secs(1),
         ttl: Span::secs(120),
         in_flight: 3,
+        watch: DEPTH,
         ..anchor::Config::default()
     }
 }
@@ -179,6 +184,7 @@ impl Sim {
             log: SimLog::default(),
             catalog: SimCatalog::default(),
             chains,
+            alarms: Vec::new(),
             bug: None,
         };
         let shells = shells(&deployment, &batch, &dedup::Config::default());
@@ -245,6 +251,10 @@ impl Sim {
             if faults.chain && world.dice.chance(20) {
                 let depth = 1 + world.dice.below(DEPTH) as usize;
                 chain.turn(depth, world.now, &mut world.dice);
+            }
+            if faults.deep && world.dice.chance(40) {
+                let depth = 1 + DEPTH + world.dice.below(2);
+                chain.turn(depth as usize, world.now, &mut world.dice);
             }
             if faults.chain && world.dice.chance(5) {
                 // Time passes for the chains alone: commands die.

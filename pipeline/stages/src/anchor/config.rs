@@ -1,0 +1,128 @@
+//! How checkpoints are anchored, as configuration says it.
+
+use serde::Deserialize;
+
+use super::MAX_LOGS;
+use crate::ports::ChainId;
+use crate::span::Span;
+
+/// How checkpoints are anchored.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How long checkpoints are gathered for one command, in log time. 10 ms to 1 h; default 30 s.
+    pub interval: Span,
+    /// Blocks above a command's until it counts as final. 1 to 120; default 20.
+    pub depth: u64,
+    /// How long to wait between looks at the chain. 10 ms to 10 min; default 5 s.
+    pub poll: Span,
+    /// How long a command may wait for a block. 2 min to 1 d; default 20 min.
+    pub ttl: Span,
+    /// Blocks above `depth` for which an interval is looked after once it was told of: should its block be lost there after
+    /// all, that is an alarm, and it is anchored and told of again. 0 to 480; default 60.
+    pub watch: u64,
+    /// Intervals of one chain that wait for their commands at the same time: beyond, checkpoints gather until one is
+    /// final. 1 to 1,000; default 64.
+    pub in_flight: usize,
+    /// The most gas that a command may use. 100 to 150,000; default 400: one root takes 75.
+    pub gas_limit: u64,
+    /// The price of a unit of gas in the chain's coin: a decimal of at most 12 places. Default `1e-8`.
+    pub gas_price: String,
+    /// The account that pays. Default: `k:` and the public key.
+    pub sender: Option<String>,
+    /// The most that the commands of one partition of `checkpoints` may cost in a day (UTC), in the chain's coin: a decimal
+    /// of at most 12 places. A command counts with all the gas that it may use. Beyond, checkpoints gather until the next
+    /// day. Default: no limit.
+    pub spend_limit: Option<String>,
+    /// Which chain an interval goes to.
+    pub chain: Choice,
+}
+
+/// Which chain an interval goes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// The one that the ring gives its logs, always.
+    #[default]
+    Sticky,
+    /// That one too, unless commands wait there for a block, and fewer on another chain of the deployment.
+    LeastLoaded,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            interval: Span::secs(30),
+            depth: 20,
+            watch: 60,
+            poll: Span::secs(5),
+            ttl: Span::secs(1_200),
+            in_flight: 64,
+            gas_limit: 400,
+            gas_price: "1e-8".to_owned(),
+            sender: None,
+            spend_limit: None,
+            chain: Choice::Sticky,
+        }
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A setting outside its range.
+    #[error("{name} is {found}; it is {range}")]
+    Range {
+        /// The setting.
+        name: &'static str,
+        /// What was configured.
+        found: String,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// The settings make no command that a node would take.
+    #[error("no command can be made: {0}")]
+    Command(#[from] chainweb::pact::ExecError),
+    /// A limit that is no amount, or below what one command may cost.
+    #[error("spend_limit is {found:?}; it is an amount of at least {least}, which is what one command may cost")]
+    SpendLimit {
+        /// What was configured.
+        found: String,
+        /// The least that makes sense.
+        least: String,
+    },
+    /// More logs on one chain than an interval's record holds.
+    #[error("chain {chain} has {logs} logs; it may have {MAX_LOGS}: add chains")]
+    Logs {
+        /// The chain.
+        chain: ChainId,
+        /// Its logs.
+        logs: usize,
+    },
+}
+
+/// Whether the settings are in their ranges.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let spans = [
+        ("interval", config.interval, Span::millis(10), Span::secs(3_600), "10ms to 1h"),
+        ("poll", config.poll, Span::millis(10), Span::secs(600), "10ms to 10m"),
+        ("ttl", config.ttl, Span::secs(120), Span::secs(86_400), "2m to 1d"),
+    ];
+    for (name, found, least, most, range) in spans {
+        if !(least..=most).contains(&found) {
+            return Err(ConfigError::Range { name, found: found.to_string(), range });
+        }
+    }
+    let numbers = [
+        ("depth", config.depth, 1, 120, "1 to 120"),
+        ("watch", config.watch, 0, 480, "0 to 480"),
+        ("in_flight", config.in_flight as u64, 1, 1_000, "1 to 1000"),
+        ("gas_limit", config.gas_limit, 100, 150_000, "100 to 150000"),
+    ];
+    for (name, found, least, most, range) in numbers {
+        if !(least..=most).contains(&found) {
+            return Err(ConfigError::Range { name, found: found.to_string(), range });
+        }
+    }
+    Ok(())
+}
