@@ -225,7 +225,8 @@ impl Stage for Anchor {
         }
         let before = lane.time;
         lane.time = lane.time.max(record.append_time);
-        let (time, is_due) = (lane.time, lane.due(&self.config, &self.budget).is_some_and(|due| lane.time >= due));
+        let (time, is_due) =
+            (lane.time, lane.due(&self.config, &self.budget).is_some_and(|due| lane.time >= due));
         lane.next = record.offset + 1;
         if record.is_tick() {
             if is_due {

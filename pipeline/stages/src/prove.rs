@@ -263,7 +263,10 @@ impl Prove {
                 log.work = Some(Work::Storing(anchor));
             }
             (Work::Storing(anchor), Answer::AnchorPut) => {
-                if frame.version > 1 && log.anchors.done.size >= frame.size && log.anchors.done.again.is_none() {
+                if frame.version > 1
+                    && log.anchors.done.size >= frame.size
+                    && log.anchors.done.again.is_none()
+                {
                     let (origin, size) = (frame.origin.clone(), frame.size);
                     log.asks.push((ANCHORS, Request::FirstCovered { origin, size }));
                     log.work = Some(Work::Storing(anchor));

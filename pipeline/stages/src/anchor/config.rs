@@ -84,7 +84,9 @@ pub enum ConfigError {
     #[error("no command can be made: {0}")]
     Command(#[from] chainweb::pact::ExecError),
     /// A limit that is no amount, or below what one command may cost.
-    #[error("spend_limit is {found:?}; it is an amount of at least {least}, which is what one command may cost")]
+    #[error(
+        "spend_limit is {found:?}; it is an amount of at least {least}, which is what one command may cost"
+    )]
     SpendLimit {
         /// What was configured.
         found: String,

@@ -118,7 +118,11 @@ impl Lane {
         }
         let due = self.since?.saturating_add(config.interval.micros());
         // Of a day that is spent, the next one is waited for.
-        Some(if self.affords(budget, due) { due } else { self.done.day.saturating_add(1).saturating_mul(DAY) })
+        Some(if self.affords(budget, due) {
+            due
+        } else {
+            self.done.day.saturating_add(1).saturating_mul(DAY)
+        })
     }
 
     /// Whether another command may be made at that time.

@@ -448,7 +448,8 @@ fn a_deep_block_that_is_lost_is_an_alarm_and_the_same_command_is_anchored_and_to
         for mut anchor in [anchor, crashed(&[&cut, &end, &lost])] {
             assert!(seen(&mut anchor, &key, 14, Some(12)).is_empty(), "one alarm, and not deep enough yet");
             let again = seen(&mut anchor, &key, 15, Some(12));
-            let frames = to(&again, ANCHORS).into_iter().map(|output| AnchorFrame::decode(&output.value).unwrap());
+            let frames =
+                to(&again, ANCHORS).into_iter().map(|output| AnchorFrame::decode(&output.value).unwrap());
             let told: Vec<_> = frames.map(|frame| (frame.key, frame.block, frame.version)).collect();
             assert_eq!(told, vec![(key.clone(), "block 12".into(), 2); 2]);
             assert!(again.alarms.is_empty());
@@ -517,8 +518,7 @@ fn the_least_loaded_chain_is_taken_where_commands_wait_for_a_block() {
     let deployment = Deployment::new(&chains).unwrap();
     let taken = |choice: Choice| {
         let config = Config { chain: choice, in_flight: 9, ..config() };
-        let mut anchor =
-            assigned(Anchor::new(&deployment, &config, SecretKey::from_seed(&[5; 32])).unwrap());
+        let mut anchor = assigned(Anchor::new(&deployment, &config, SecretKey::from_seed(&[5; 32])).unwrap());
         (0..6)
             .map(|at| {
                 let (offset, at) = (2 * at as u64, 20 * at);

@@ -102,7 +102,8 @@ impl Telling {
                 let checked = check(desk.verifier, stored, done.next_told(), desk.frame, &self.anchor)?;
                 // A batch that is told of again is told of under the anchor's version.
                 let version = done.again.map_or(1, |_| desk.frame.version);
-                let headers = Headers::new(checked.receipts.batch(), &desk.frame.origin, &self.block, version);
+                let headers =
+                    Headers::new(checked.receipts.batch(), &desk.frame.origin, &self.block, version);
                 Box::new(Begun { checked, headers })
             }
         };

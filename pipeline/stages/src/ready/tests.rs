@@ -123,10 +123,7 @@ fn a_correction_says_that_it_is_one_under_an_id_of_its_own() {
     let expected = |name: &str, value: String| (name.to_owned(), value);
     assert_eq!(
         differing(&ready, &corrected),
-        [
-            expected("ce_id", format!("{id}/2")),
-            expected("ce_type", "killick.proof.corrected.v1".to_owned()),
-        ]
+        [expected("ce_id", format!("{id}/2")), expected("ce_type", "killick.proof.corrected.v1".to_owned()),]
     );
     let (ready, corrected) = (first.receipt(7, &receipt(), 0), second.receipt(7, &receipt(), 0));
     assert_eq!(

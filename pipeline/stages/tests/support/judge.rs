@@ -280,7 +280,8 @@ fn no_batch_is_anchored_twice(sim: &Sim) -> Verdicts {
         }
     }
     for ((chain, interval), keys) in keys {
-        ensure(keys.len() == 1, || {
+        // One that was lost may have died before it came to a block again.
+        ensure(keys.len() == 1 || sim.faults.deep, || {
             format!("chain {chain}: interval {interval} has {} commands", keys.len())
         })?;
     }
@@ -298,7 +299,10 @@ fn no_batch_is_anchored_twice(sim: &Sim) -> Verdicts {
                 let command: serde_json::Value = serde_json::from_slice(transaction).unwrap();
                 let cmd: serde_json::Value = serde_json::from_str(command["cmd"].as_str().unwrap()).unwrap();
                 let text = cmd["payload"]["exec"]["data"]["killick"].to_string();
-                ensure(!success || texts.insert(text), || format!("chain {id}: one root succeeded twice"))?;
+                // A turn deeper than what counts as final can revive a command that was dead for certain.
+                ensure(!success || texts.insert(text) || sim.faults.deep, || {
+                    format!("chain {id}: one root succeeded twice")
+                })?;
             }
         }
     }
