@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use killick_stages::cloudevents;
-use killick_stages::ready::{CONTENT_TYPE, HEADERS, PROOF_READY, RECEIPT_READY};
+use killick_stages::ready::{
+    CONTENT_TYPE, HEADERS, PROOF_CORRECTED, PROOF_READY, RECEIPT_CORRECTED, RECEIPT_READY, is_correction,
+};
 use killick_stages::record::{Header, Partition, Record};
 use killick_stages::registry::SCHEMA_ID;
 use killick_stages::rejected::{APPEND_TIME, ATTEMPT, Code, FIRST, PREFIX, VALUE_SHA256, VALUE_SIZE};
@@ -169,9 +171,10 @@ fn fits(schema: &Value, value: &str) -> bool {
 
 #[test]
 fn what_is_written_has_the_headers_of_the_document() {
-    let mut sim = Sim::new(3, Faults::default());
+    let mut sim = Sim::new(3, Faults { deep: true, ..Faults::all() });
     sim.run(200).unwrap();
     let document = Document::read();
+    assert!(sim.world.log.all("proofs").any(is_correction));
     for (topic, message) in [("proofs", "proofReady"), ("receipts", "receiptReady"), ("rejected", "rejected")]
     {
         let (headers, required) = document.headers(message);
@@ -195,11 +198,14 @@ fn what_is_written_has_the_headers_of_the_document() {
 #[test]
 fn the_names_of_headers_and_types_are_those_of_the_code() {
     let document = Document::read();
-    for (message, kind) in [("proofReady", PROOF_READY), ("receiptReady", RECEIPT_READY)] {
+    for (message, kinds) in
+        [("proofReady", [PROOF_READY, PROOF_CORRECTED]), ("receiptReady", [RECEIPT_READY, RECEIPT_CORRECTED])]
+    {
         let (headers, required) = document.headers(message);
         assert_eq!(headers.keys().copied().collect::<BTreeSet<_>>(), HEADERS.into());
         assert_eq!(required, HEADERS.into_iter().filter(|name| *name != "ce_time").collect());
-        assert!(fits(headers["ce_type"], kind) && fits(headers["content-type"], CONTENT_TYPE));
+        assert_eq!(headers["ce_type"]["enum"], Value::from(kinds.to_vec()));
+        assert!(fits(headers["content-type"], CONTENT_TYPE));
         assert_eq!(document.0["components"]["messages"][message]["contentType"], CONTENT_TYPE);
     }
     let (headers, _) = document.headers("rejected");

@@ -55,11 +55,14 @@ pub fn toml(config: &Config) -> String {
         vec![
             ("interval", text(anchor.interval)),
             ("depth", number(anchor.depth)),
+            ("watch", number(anchor.watch)),
             ("poll", text(anchor.poll)),
             ("ttl", text(anchor.ttl)),
             ("in_flight", number(anchor.in_flight as u64)),
             ("gas_limit", number(anchor.gas_limit)),
             ("gas_price", text(&anchor.gas_price)),
+            ("spend_limit", anchor.spend_limit.as_ref().and_then(text)),
+            ("chain", text(anchor.chain.name())),
             ("sender", anchor.sender.as_ref().and_then(text)),
         ],
     );

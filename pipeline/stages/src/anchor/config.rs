@@ -49,6 +49,16 @@ pub enum Choice {
     LeastLoaded,
 }
 
+impl Choice {
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sticky => "sticky",
+            Self::LeastLoaded => "least-loaded",
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
