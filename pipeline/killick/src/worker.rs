@@ -218,8 +218,8 @@ impl<L: Log> Worker<L> {
                     plant::point("before_apply");
                     self.books.committed(&parts);
                     (self.tap)(self.name, &parts);
-                    for alarm in parts.iter().flat_map(|(_, part)| &part.alarms) {
-                        error!(stage = self.name, alarm = &**alarm, "an operator has to look");
+                    for (partition, alarm) in self.stage.alarms() {
+                        error!(stage = self.name, %partition, alarm = &*alarm, "an operator has to look");
                     }
                     break;
                 }

@@ -59,6 +59,8 @@ pub struct Anchor {
     /// The most that one command may cost, and that a lane may spend in a day: in 10^-12 of the coin.
     budget: Budget,
     lanes: BTreeMap<u32, Lane>,
+    /// What an operator has to know of, and was not told yet.
+    alarms: Vec<(Partition, Box<str>)>,
 }
 
 impl Anchor {
@@ -88,7 +90,7 @@ impl Anchor {
         builder.build(0, "0", 0, 0, "")?;
         let budget = Budget::new(config)?;
         let (deployment, config) = (deployment.clone(), config.clone());
-        Ok(Self { deployment, config, builder, budget, lanes: BTreeMap::new() })
+        Ok(Self { deployment, config, builder, budget, lanes: BTreeMap::new(), alarms: Vec::new() })
     }
 
     /// Makes an interval of what is open, done below offset `end`, and logs the intent to anchor it.
@@ -112,13 +114,8 @@ impl Anchor {
         out.outputs.push(intent(partition.number, &interval));
         lane.flights.insert(end, Flight::new(interval, Ask::Send));
         if lane.spend(&self.budget, lane.time) {
-            out.alarms.push(
-                format!(
-                    "{partition} has spent what it may in a day ([anchor] spend_limit): checkpoints wait for the next day, \
-                     from 00:00 UTC"
-                )
-                .into(),
-            );
+            let why = "what it may spend in a day is spent ([anchor] spend_limit): checkpoints wait for the next day, from 00:00 UTC";
+            self.alarms.push((partition.clone(), why.into()));
         }
         lane.move_to(end, cut, partition.number, out);
         Ok(())
@@ -203,6 +200,7 @@ impl Stage for Anchor {
 
     fn revoke(&mut self, partition: &Partition) {
         self.lanes.remove(&partition.number);
+        self.alarms.retain(|(of, _)| of != partition);
     }
 
     fn step(&mut self, record: &Record, out: &mut Part) -> Result<(), Halt> {
@@ -281,6 +279,10 @@ impl Stage for Anchor {
             }
         }
         requests
+    }
+
+    fn alarms(&mut self) -> Vec<(Partition, Box<str>)> {
+        std::mem::take(&mut self.alarms)
     }
 
     fn answer(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), Halt> {

@@ -56,6 +56,12 @@ pub trait Stage: Send {
     /// What has to be done outside the log, now that all that was put out is committed.
     fn requests(&mut self) -> Vec<(Partition, Request)>;
 
+    /// What an operator has to know of, though the stage goes on, now that all that was put out is committed. The shell asks
+    /// once after each commit.
+    fn alarms(&mut self) -> Vec<(Partition, Box<str>)> {
+        Vec::new()
+    }
+
     /// Takes the outcome of a request about `partition`.
     ///
     /// # Errors
@@ -73,8 +79,6 @@ pub struct Part {
     pub outputs: Vec<Output>,
     /// The input is done below this offset; `None`: no change.
     pub through: Option<u64>,
-    /// What an operator has to know of, though the stage goes on: the shell says it once all this is committed.
-    pub alarms: Vec<Box<str>>,
 }
 
 /// What became of the events in one input partition: the audit compares what one stage passed on with what the next one took.
@@ -131,7 +135,7 @@ impl AddAssign for Sum {
 impl Part {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.outputs.is_empty() && self.through.is_none() && self.alarms.is_empty()
+        self.outputs.is_empty() && self.through.is_none()
     }
 }
 

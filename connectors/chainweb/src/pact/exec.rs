@@ -238,15 +238,16 @@ mod tests {
 
     #[test]
     fn a_gas_price_is_a_positive_number_of_at_most_twelve_places() {
+        let priced = |gas_price| Exec { gas_price, ..anchor() }.to_cmd().map(drop);
         for price in
             ["1e-8", "0.00000001", "1.0e-12", "1", "10", "0.0000000000010", "1e-12", "100e-14", "1E-8"]
         {
-            assert!(is_price(price), "{price}");
+            assert_eq!(priced(price), Ok(()), "{price}");
         }
         for price in
             ["", "0", "0.0", "-1", "1e-13", "0.0000000000001", "1e", "+1", "01", ".5", "1,2", "NaN", " 1"]
         {
-            assert!(!is_price(price), "{price:?}");
+            assert_eq!(priced(price), Err(ExecError::GasPrice(price.to_owned())), "{price:?}");
         }
     }
 }

@@ -131,16 +131,14 @@ impl Anchor {
             return true;
         }
         landing.is_lost = true;
-        out.alarms.push(
-            format!(
-                "chain {} went on without block {} at height {}, which was {depth} deep: the receipts that end there are void \
+        let why = format!(
+            "chain {} went on without block {} at height {}, which was {depth} deep: the receipts that end there are void \
                  on its present branch; interval {id} of {partition} is anchored again, and told of again when it is deep. If \
                  this is no fork of a single node, set [anchor] depth higher",
-                flight.interval.chain, landing.block, landing.height
-            )
-            .into(),
+            flight.interval.chain, landing.block, landing.height
         );
         out.outputs.push(intent(partition.number, &flight.interval));
+        self.alarms.push((partition.clone(), why.into()));
         false
     }
 

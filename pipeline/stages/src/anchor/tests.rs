@@ -423,7 +423,7 @@ fn an_interval_is_looked_after_for_a_while_once_it_is_told_of() {
     }
     let last = seen(&mut anchor, &key, 12, Some(7));
     assert!(matches!(&to(&last, ANCHOR_LOG)[..], [end] if &*end.key == b"5" && end.value.is_empty()));
-    assert!(to(&last, ANCHORS).is_empty() && last.alarms.is_empty());
+    assert!(to(&last, ANCHORS).is_empty() && anchor.alarms().is_empty());
     assert!(asked(&mut anchor).is_empty());
     assert!(asked(&mut restarted_with(watchful(), 5, &[&cut, &end, &last])).is_empty());
 }
@@ -440,7 +440,8 @@ fn a_deep_block_that_is_lost_is_an_alarm_and_the_same_command_is_anchored_and_to
     };
     for mut anchor in [anchor, crashed(&[&cut, &end])] {
         let lost = seen(&mut anchor, &key, 11, None);
-        assert!(matches!(&lost.alarms[..], [why] if why.contains("block 7") && why.contains("chain 7")));
+        let alarms = anchor.alarms();
+        assert!(matches!(&alarms[..], [(_, why)] if why.contains("block 7") && why.contains("chain 7")));
         assert!(to(&lost, ANCHORS).is_empty());
         assert_eq!(asked(&mut anchor), [Asked::Sent(key.clone(), command.clone())]);
         answered(&mut anchor, Answer::Sent(key.clone(), Sent::Taken));
@@ -452,7 +453,7 @@ fn a_deep_block_that_is_lost_is_an_alarm_and_the_same_command_is_anchored_and_to
                 to(&again, ANCHORS).into_iter().map(|output| AnchorFrame::decode(&output.value).unwrap());
             let told: Vec<_> = frames.map(|frame| (frame.key, frame.block, frame.version)).collect();
             assert_eq!(told, vec![(key.clone(), "block 12".into(), 2); 2]);
-            assert!(again.alarms.is_empty());
+            assert!(anchor.alarms().is_empty());
         }
     }
 }
@@ -460,9 +461,10 @@ fn a_deep_block_that_is_lost_is_an_alarm_and_the_same_command_is_anchored_and_to
 #[test]
 fn a_deep_block_that_is_lost_and_comes_back_is_not_told_of_again() {
     let (mut anchor, _, key) = told();
-    assert_eq!(seen(&mut anchor, &key, 11, Some(9)).alarms.len(), 1, "in another block is lost too");
+    seen(&mut anchor, &key, 11, Some(9));
+    assert_eq!(anchor.alarms().len(), 1, "in another block is lost too");
     let back = seen(&mut anchor, &key, 11, Some(7));
-    assert!(to(&back, ANCHORS).is_empty() && back.alarms.is_empty());
+    assert!(to(&back, ANCHORS).is_empty() && anchor.alarms().is_empty());
     assert!(to(&seen(&mut anchor, &key, 12, Some(7)), ANCHOR_LOG)[0].value.is_empty(), "it is over");
 }
 
@@ -491,7 +493,7 @@ fn a_day_that_is_spent_makes_checkpoints_wait_for_the_next() {
     // One command a day.
     let frugal = || Config { spend_limit: Some("0.0000079".into()), ..config() };
     let (mut anchor, cut, key) = sent_by(assigned(with(frugal())));
-    assert!(matches!(&cut.alarms[..], [why] if why.contains("spend_limit")));
+    assert!(matches!(&anchor.alarms()[..], [(_, why)] if why.contains("spend_limit")));
     let midnight = (NOW / DAY + 1) * DAY;
     for anchor in [&mut anchor, &mut restarted_with(frugal(), 5, &[&cut])] {
         run(anchor, &[checkpoint(5, 20, ONE, 9)]).unwrap();

@@ -189,7 +189,7 @@ impl Shell {
         }
         world.log.commit(self.name, &parts, world.now, &mut world.dice);
         self.books.committed(&parts);
-        world.alarms.extend(parts.iter().flat_map(|(_, part)| part.alarms.iter().cloned()));
+        world.alarms.extend(self.stage.alarms().into_iter().map(|(_, alarm)| alarm));
         if world.dice.chance(faults.crash) {
             // After it happened, but nobody heard of it.
             self.die();
