@@ -177,6 +177,8 @@ fn a_slow_link_has_its_rate() {
 fn a_reset_breaks_what_is_open_and_nothing_else() {
     let link = Link::new(Framing::Bytes);
     let (mut client, mut server) = link.pair();
+    client.write_all(b"first").unwrap();
+    assert_eq!(exactly(&mut server, 5), b"first", "the link is at work");
     link.proxy.strike(Strike::Reset);
     for stream in [&mut client, &mut server] {
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
