@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::ConfigError;
 use crate::input::OpenError;
 use crate::{
-    audit, catalog, config, demo, devnet, fsck, keys, produce, receipts, rejected, run, topics, trust, verify,
+    anchors, audit, catalog, config, demo, devnet, fsck, keys, produce, receipts, rejected, run, topics, trust, verify,
 };
 
 /// Exit status of a call that makes no sense.
@@ -94,6 +94,7 @@ enum Command {
     Keys(keys::KeysArgs),
     Trust(trust::TrustArgs),
     Devnet(devnet::DevnetArgs),
+    Anchors(anchors::AnchorsArgs),
     Audit(audit::AuditArgs),
     Fsck(fsck::FsckArgs),
     Topics(topics::TopicsCommand),
@@ -123,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Keys(args) => keys::run(&args),
         Command::Trust(args) => trust::run(&args),
         Command::Devnet(args) => devnet::run(args),
+        Command::Anchors(args) => anchors::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Fsck(args) => fsck::run(&args),
         Command::Topics(args) => topics::run(&args),

@@ -1,5 +1,6 @@
 //! Killick: events become receipts that verify with nothing but a file.
 
+mod anchors;
 mod audit;
 mod catalog;
 mod cli;

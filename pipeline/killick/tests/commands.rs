@@ -297,3 +297,32 @@ fn a_folder_that_is_no_site_is_named() {
     fails(2, ["receipts", "list", "--embedded", site, "--day", "yesterday"]);
     fails(2, ["receipts", "list", "--embedded", site, "--after", "x"]);
 }
+
+#[test]
+fn intervals_are_listed_and_shown_with_their_commands_and_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (site, input) = (folder.path().join("site"), folder.path().join("rows.csv"));
+    std::fs::write(&input, "time,id\n1,a\n2,b\n3,c\n").unwrap();
+    let args = ["run", "--embedded", text(&site), "--input", text(&input), "--id-column", "id", "--log", "error"];
+    assert_eq!(status(&killick(args)), 0);
+    let listed = succeeds(["anchors", "list", "--embedded", text(&site), "--output", "json"]);
+    let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // All is proven, so each stands in a deep block, and is looked after for a while.
+    assert!(!listed.is_empty());
+    for interval in &listed {
+        assert_eq!((&interval["state"], &interval["told"]), (&"deep".into(), &1.into()), "{interval}");
+        assert_eq!(interval["attempts"][0]["key"], interval["block"]["key"], "{interval}");
+        let covers = interval["checkpoints"].as_array().unwrap();
+        assert!(covers.iter().all(|covered| covered["size"].as_u64() >= Some(1)), "{interval}");
+    }
+    let name = listed[0]["interval"].as_str().unwrap();
+    let shown = succeeds(["anchors", "show", "--embedded", text(&site), name]);
+    let key = listed[0]["block"]["key"].as_str().unwrap();
+    for part in [name, "deep on chain 0", "told of 1 times", key, "at height", "killick.local/1/sha256/"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert_eq!(succeeds(["anchors", "list", "--embedded", text(&site)]).lines().count(), listed.len());
+    let why = fails(1, ["anchors", "show", "--embedded", text(&site), "9/9"]);
+    assert!(why.contains("9/9") && why.contains(name), "{why}");
+    assert!(fails(2, ["anchors", "retry", "--embedded", text(&site), name]).contains("no node to send to"));
+}
