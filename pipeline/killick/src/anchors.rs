@@ -78,7 +78,8 @@ pub fn run(args: &AnchorsArgs) -> Outcome {
         }
         Action::Retry { from, interval } => {
             let Stores::Servers(config) = from.find()? else {
-                let why = "the network of a folder is in the process that runs there: there is no node to send to";
+                let why =
+                    "the network of a folder is in the process that runs there: there is no node to send to";
                 return Err(Failure::Usage(why.to_owned()));
             };
             retry(&config, &named(&mut *stores::log_of(&config)?, interval)?)?;
@@ -125,8 +126,11 @@ impl Known {
                 json!({ "number": attempt.number, "key": attempt.key, "expires": Time(attempt.expires) })
             })
             .collect();
-        let covers: Vec<_> =
-            self.covers().into_iter().map(|(origin, size)| json!({ "origin": origin, "size": size })).collect();
+        let covers: Vec<_> = self
+            .covers()
+            .into_iter()
+            .map(|(origin, size)| json!({ "origin": origin, "size": size }))
+            .collect();
         json!({
             "interval": self.name(),
             "state": self.state(),
@@ -211,7 +215,10 @@ fn list(log: &mut dyn Reader, output: Output) -> Result<()> {
     out.flush()?;
     let count = |state: &str| known.iter().filter(|known| known.state() == state).count();
     let (waits, lost, deep) = (count("waits"), count("lost"), count("deep"));
-    writeln!(io::stderr(), "{waits} wait for a deep block, {lost} have lost theirs, {deep} are looked after")?;
+    writeln!(
+        io::stderr(),
+        "{waits} wait for a deep block, {lost} have lost theirs, {deep} are looked after"
+    )?;
     Ok(())
 }
 
@@ -222,7 +229,13 @@ fn show(known: &Known, output: Output) -> Result<()> {
         return Ok(());
     }
     let Interval { chain, cut, attempts, version, landing, .. } = &known.interval;
-    writeln!(out, "{} {} on chain {chain}, cut {}, told of {version} times", known.name(), known.state(), Time(*cut))?;
+    writeln!(
+        out,
+        "{} {} on chain {chain}, cut {}, told of {version} times",
+        known.name(),
+        known.state(),
+        Time(*cut)
+    )?;
     for (origin, size) in known.covers() {
         writeln!(out, "  covers   {} at {size}", shown(&origin))?;
     }
@@ -254,8 +267,15 @@ fn retry(config: &Config, known: &Known) -> Result<()> {
     let Look { tip_height, mined, .. } = chain.look(*number, &keys)?;
     match mined {
         Some(mined) => {
-            let (depth, result) = (tip_height.saturating_sub(mined.height), if mined.success { "success" } else { "failure" });
-            writeln!(out, "{}: in block {} at height {}, {depth} deep, a {result}", shown(&mined.key), shown(&mined.block), mined.height)?;
+            let (depth, result) =
+                (tip_height.saturating_sub(mined.height), if mined.success { "success" } else { "failure" });
+            writeln!(
+                out,
+                "{}: in block {} at height {}, {depth} deep, a {result}",
+                shown(&mined.key),
+                shown(&mined.block),
+                mined.height
+            )?;
         }
         None => writeln!(out, "in no block below the tip at height {tip_height} yet")?,
     }

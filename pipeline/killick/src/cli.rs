@@ -11,7 +11,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::ConfigError;
 use crate::input::OpenError;
 use crate::{
-    anchors, audit, catalog, config, demo, devnet, fsck, keys, produce, receipts, rejected, run, topics, trust, verify,
+    anchors, audit, catalog, config, demo, devnet, fsck, keys, produce, receipts, rejected, run, topics,
+    trust, verify,
 };
 
 /// Exit status of a call that makes no sense.

@@ -303,7 +303,8 @@ fn intervals_are_listed_and_shown_with_their_commands_and_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let (site, input) = (folder.path().join("site"), folder.path().join("rows.csv"));
     std::fs::write(&input, "time,id\n1,a\n2,b\n3,c\n").unwrap();
-    let args = ["run", "--embedded", text(&site), "--input", text(&input), "--id-column", "id", "--log", "error"];
+    let args =
+        ["run", "--embedded", text(&site), "--input", text(&input), "--id-column", "id", "--log", "error"];
     assert_eq!(status(&killick(args)), 0);
     let listed = succeeds(["anchors", "list", "--embedded", text(&site), "--output", "json"]);
     let listed: Vec<Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
