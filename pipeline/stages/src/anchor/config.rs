@@ -19,7 +19,8 @@ pub struct Config {
     /// How long a command may wait for a block. 2 min to 1 d; default 20 min.
     pub ttl: Span,
     /// Blocks above `depth` for which an interval is looked after once it was told of: should its block be lost there after
-    /// all, that is an alarm, and it is anchored and told of again. 0 to 480; default 60.
+    /// all, that is an alarm, and it is anchored and told of again. 0 to 480; default 60. With 0 nobody tells: where a
+    /// block is lost before its proof was fetched, the proofs of its logs wait for it.
     pub watch: u64,
     /// Intervals of one chain that wait for their commands at the same time: beyond, checkpoints gather until one is
     /// final. 1 to 1,000; default 64.
