@@ -55,5 +55,7 @@ pub struct Migration {
 }
 
 /// Every migration of the catalog, in order. What has been released is never changed, only added to.
-pub const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, name: "001-catalog", cql: include_str!("../cql/001-catalog.cql") }];
+pub const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "001-catalog", cql: include_str!("../cql/001-catalog.cql") },
+    Migration { version: 2, name: "002-series", cql: include_str!("../cql/002-series.cql") },
+];

@@ -10,6 +10,7 @@ use killick_proof::statement::Statement;
 use killick_proof::{Algorithm, Hash};
 use killick_stages::ports::{AnchorRecord, BatchRecord, CatalogError};
 use killick_stages::record::Micros;
+use killick_stages::series::{OWN, is_series_name};
 use sha2::{Digest as _, Sha256};
 
 use crate::settings::{Class, Settings};
@@ -114,6 +115,11 @@ pub fn check_anchor(anchor: &AnchorRecord) -> Result<[u8; 32], CatalogError> {
             anchor.origin, anchor.size
         ))
     };
+    let (origin, series) = (&anchor.origin, &*anchor.series);
+    if series != OWN && !is_series_name(series) {
+        let why = format!("an anchor of {origin} was given in a series named {series:?}");
+        return Err(CatalogError::Damaged(why));
+    }
     let note = Note::parse(&anchor.checkpoint).map_err(|error| refused(&format!("is no note: {error}")))?;
     let named = Checkpoint::parse(note.text()).map_err(|error| refused(&format!("is none: {error}")))?;
     if (named.origin, named.size) != (&*anchor.origin, anchor.size) {

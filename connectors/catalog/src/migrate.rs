@@ -19,7 +19,7 @@ use scylla::statement::unprepared::Statement;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Remedy, remedy};
-use crate::schema::{self, Column, Difference, Role, Table, Tables};
+use crate::schema::{self, Added, Column, Difference, Role, Table, Tables};
 use crate::settings::Settings;
 
 /// How long one change of the schema may take: it touches every node.
@@ -53,7 +53,7 @@ pub async fn migrate(session: &Session, settings: &Settings) -> Result<Migrated,
         let create = format!(
             "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication} AND durable_writes = true"
         );
-        change(session, &create).await?;
+        change_as(session, &create).await?;
     }
     let applied = applied(session, keyspace).await?;
     let from = applied.keys().next_back().copied().unwrap_or(0);
@@ -63,7 +63,7 @@ pub async fn migrate(session: &Session, settings: &Settings) -> Result<Migrated,
     for migration in MIGRATIONS {
         // Also those that were applied: what was dropped since is made again.
         for statement in schema::statements(&migration) {
-            change(session, &qualified(&statement, keyspace)).await?;
+            change(session, keyspace, &statement).await?;
         }
         // Where another was quicker, nothing was changed and nothing waited for.
         session.await_schema_agreement().await.map_err(|error| Error::Request {
@@ -108,7 +108,8 @@ pub async fn differences(session: &Session, settings: &Settings) -> Result<Vec<D
         None if latest < needed => differences.push(Difference::Older { found: latest, wanted: needed }),
         None => {}
     }
-    if latest > 0 {
+    // What an older version lacks is what the migrations bring.
+    if latest >= needed {
         differences.extend(schema::differences(&tables(session, keyspace).await?));
     }
     Ok(differences)
@@ -145,8 +146,9 @@ impl MigrationRow {
 
 /// A statement of a migration, about a table of this keyspace.
 fn qualified(statement: &str, keyspace: &str) -> String {
-    let create = "CREATE TABLE IF NOT EXISTS ";
-    statement.replacen(create, &format!("{create}{keyspace}."), 1)
+    ["CREATE TABLE IF NOT EXISTS ", "ALTER TABLE "]
+        .into_iter()
+        .fold(statement.to_owned(), |text, begin| text.replacen(begin, &format!("{begin}{keyspace}."), 1))
 }
 
 fn replication_text(replication: &BTreeMap<String, u16>) -> String {
@@ -217,8 +219,29 @@ async fn tables(session: &Session, keyspace: &str) -> Result<Tables, Error> {
     Ok(tables)
 }
 
+/// Makes one change of a migration. A column that is there is not added again: the servers have no common word for that.
+async fn change(session: &Session, keyspace: &str, statement: &str) -> Result<(), Error> {
+    let text = qualified(statement, keyspace);
+    let Some(added) = schema::added(statement) else { return change_as(session, &text).await };
+    if has(session, keyspace, added).await? {
+        return Ok(());
+    }
+    match change_as(session, &text).await {
+        // Another that migrates was quicker.
+        Err(_) if has(session, keyspace, added).await? => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// Whether a column is there.
+async fn has(session: &Session, keyspace: &str, column: Added<'_>) -> Result<bool, Error> {
+    let select = "SELECT column_name FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
+    let found: Vec<(String,)> = read(session, select, (keyspace, column.table, column.column)).await?;
+    Ok(!found.is_empty())
+}
+
 /// Makes one change of the schema, and waits until all nodes that are up know of it if there was something to change.
-async fn change(session: &Session, text: &str) -> Result<(), Error> {
+async fn change_as(session: &Session, text: &str) -> Result<(), Error> {
     let mut statement = Statement::new(text);
     statement.set_request_timeout(Some(CHANGE));
     let cluster = session.get_cluster_state();

@@ -11,11 +11,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use futures::try_join;
+use futures::{TryFutureExt as _, try_join};
 use killick_proof::Hash;
 use killick_proof::log::Log;
 use killick_stages::ports::{AnchorRecord, BatchRecord, CatalogError};
 use killick_stages::record::Micros;
+use killick_stages::series::{MAX_SERIES, OWN};
 
 use crate::error::Error;
 use crate::given::{DAY, GivenBatch, check_anchor, parts};
@@ -227,14 +228,14 @@ impl Side {
     /// See [`killick_stages::ports::Catalog::put_anchor`]. Its row comes before the row that lets it be found.
     pub async fn put_anchor(&self, anchor: &AnchorRecord) -> Result<(), CatalogError> {
         let digest = check_anchor(anchor)?;
+        if &*anchor.series != OWN {
+            return self.put_series_anchor(anchor, digest).await;
+        }
         let (origin, size) = (&*anchor.origin, signed(anchor.size)?);
         let open = self.link.open().await?;
         let known: Vec<(i32, Bytes)> =
             self.link.read(&open, &open.statements.ranks, (origin, size), usize::MAX).await?;
-        let own = known.iter().find(|(_, known)| **known == digest).map(|(rank, _)| *rank);
-        // In the order in which they came: of several anchors of one checkpoint the oldest is the first.
-        let next = known.last().map_or(0, |(rank, _)| rank.saturating_add(1));
-        let (rank, digest) = (own.unwrap_or(next), digest.as_slice());
+        let (rank, digest) = (rank_of(&known, &digest), digest.as_slice());
         let row = (origin, size, rank, digest, &*anchor.checkpoint, &anchor.anchor, size);
         self.link.write(&open, &open.statements.put_anchor, row).await?;
         let row = (origin, signed(anchor.size / SPAN)?, size, size);
@@ -243,6 +244,36 @@ impl Side {
         self.link.write(&open, &open.statements.put_log_anchored, (origin, size, size)).await?;
         Ok(())
     }
+
+    /// The same in a series that was made later, elsewhere.
+    async fn put_series_anchor(&self, anchor: &AnchorRecord, digest: [u8; 32]) -> Result<(), CatalogError> {
+        let (origin, series, size) = (&*anchor.origin, &*anchor.series, signed(anchor.size)?);
+        let open = self.link.open().await?;
+        let statements = &open.statements.series;
+        let key = (origin, series, size);
+        let (row, known) = try_join!(
+            self.log_row(&open, origin),
+            self.link.read::<(i32, Bytes)>(&open, &statements.ranks, key, usize::MAX).map_err(Into::into),
+        )?;
+        if row.series.len() >= MAX_SERIES && !row.series.contains_key(series) {
+            return Err(damaged(format!(
+                "an anchor of {origin} was given in the series {series}: it has {MAX_SERIES} series"
+            )));
+        }
+        let (rank, digest) = (rank_of(&known, &digest), digest.as_slice());
+        let row = (origin, series, size, rank, digest, &*anchor.checkpoint, &anchor.anchor, size);
+        self.link.write(&open, &statements.put_anchor, row).await?;
+        self.link.write(&open, &statements.put_anchored, (origin, series, size, size)).await?;
+        self.link.write(&open, &statements.put_log, (size, series, size, origin)).await?;
+        Ok(())
+    }
+}
+
+/// The rank of an anchor beside those that are known of its checkpoint. In the order in which they came: the oldest is
+/// the first.
+fn rank_of(known: &[(i32, Bytes)], digest: &[u8; 32]) -> i32 {
+    let own = known.iter().find(|(_, known)| **known == digest[..]).map(|(rank, _)| *rank);
+    own.unwrap_or_else(|| known.last().map_or(0, |(rank, _)| rank.saturating_add(1)))
 }
 
 /// Microseconds since 1970 by this machine's clock: only for how long rows still have to live.

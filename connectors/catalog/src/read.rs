@@ -10,6 +10,7 @@ use killick_proof::Hash;
 use killick_proof::log::Log;
 use killick_proof::origin::Origin;
 use killick_stages::ports::{AnchorRecord, BatchRecord, CatalogError, Place};
+use killick_stages::series::OWN;
 
 use crate::given::event_key;
 use crate::link::Open;
@@ -22,19 +23,31 @@ const LONGEST: usize = 256;
 /// Parts of a batch as they are stored: its number, their count, its bytes.
 type Part = (i16, Option<i16>, Option<Bytes>);
 
+/// What the catalog knows of a log as a whole.
+#[derive(Debug, Default)]
+pub struct LogRow {
+    /// The state of its tree, if it has batches.
+    pub log: Option<Log>,
+    /// The size of its largest checkpoint that is anchored in the deployment's own series; 0 for none.
+    pub anchored: u64,
+    /// The same of each other series, by its name.
+    pub series: BTreeMap<Box<str>, u64>,
+}
+
 impl Side {
     /// The state of a log, if it has batches.
     pub async fn log(&self, open: &Arc<Open>, origin: &str) -> Result<Option<Log>, CatalogError> {
-        Ok(self.log_row(open, origin).await?.0)
+        Ok(self.log_row(open, origin).await?.log)
     }
 
-    async fn log_row(&self, open: &Arc<Open>, origin: &str) -> Result<(Option<Log>, u64), CatalogError> {
+    /// What there is of a log; nothing of one that is not known.
+    pub async fn log_row(&self, open: &Arc<Open>, origin: &str) -> Result<LogRow, CatalogError> {
         if !is_name(origin) {
-            return Ok((None, 0));
+            return Ok(LogRow::default());
         }
-        let rows: Vec<(Option<Bytes>, Option<i64>)> =
+        let rows: Vec<(Option<Bytes>, Option<i64>, Option<BTreeMap<String, i64>>)> =
             self.link.read(open, &open.statements.log, (origin,), 1).await?;
-        let Some((tree, anchored)) = rows.into_iter().next() else { return Ok((None, 0)) };
+        let Some((tree, anchored, series)) = rows.into_iter().next() else { return Ok(LogRow::default()) };
         let log = tree.map(|tree| {
             Log::decode(&tree).map_err(|error| damaged(format!("the tree of {origin}: {error}")))
         });
@@ -42,7 +55,13 @@ impl Side {
         if let Some(log) = &log {
             self.know_size(origin, log.size());
         }
-        Ok((log, u64::try_from(anchored.unwrap_or(0)).unwrap_or(0)))
+        let size = |size: i64| u64::try_from(size).unwrap_or(0);
+        let series = series.unwrap_or_default().into_iter();
+        Ok(LogRow {
+            log,
+            anchored: size(anchored.unwrap_or(0)),
+            series: series.map(|(name, anchored)| (name.into(), size(anchored))).collect(),
+        })
     }
 
     /// Whether a batch is complete.
@@ -158,13 +177,39 @@ impl Side {
 
     pub async fn anchors_of(&self, origin: &str, number: u64) -> Result<Vec<AnchorRecord>, CatalogError> {
         let open = self.link.open().await?;
-        let (_, largest) = self.log_row(&open, origin).await?;
-        let Some(after) = signed(number).ok().filter(|_| number < largest) else { return Ok(Vec::new()) };
+        let row = self.log_row(&open, origin).await?;
+        let Ok(after) = signed(number) else { return Ok(Vec::new()) };
+        let (open, covers) = (&open, |(_, largest): &(&Box<str>, &u64)| number < **largest);
+        // Side by side: they do not wait for each other.
+        let others = row.series.iter().filter(covers).map(|(series, _)| async move {
+            let key = (origin, &**series, after);
+            let sizes: Vec<(i64,)> =
+                self.link.read(open, &open.statements.series.anchored, key, 1).await?;
+            let Some((size,)) = sizes.first() else { return Ok(Vec::new()) };
+            self.anchors_at(open, origin, series, *size).await
+        });
+        let (mut anchors, others) =
+            try_join!(self.own_anchors_of(open, origin, number, row.anchored), try_join_all(others))?;
+        anchors.extend(others.into_iter().flatten());
+        Ok(anchors)
+    }
+
+    /// The anchors of the deployment's own series, of which the largest checkpoint has that size.
+    async fn own_anchors_of(
+        &self,
+        open: &Arc<Open>,
+        origin: &str,
+        number: u64,
+        largest: u64,
+    ) -> Result<Vec<AnchorRecord>, CatalogError> {
+        if number >= largest {
+            return Ok(Vec::new());
+        }
         for span in number.saturating_add(1) / SPAN..=largest / SPAN {
-            let key = (origin, signed(span)?, after);
-            let sizes: Vec<(i64,)> = self.link.read(&open, &open.statements.anchored, key, 1).await?;
+            let key = (origin, signed(span)?, signed(number)?);
+            let sizes: Vec<(i64,)> = self.link.read(open, &open.statements.anchored, key, 1).await?;
             if let Some((size,)) = sizes.first() {
-                return self.anchors_at(&open, origin, *size).await;
+                return self.anchors_at(open, origin, OWN, *size).await;
             }
         }
         Ok(Vec::new())
@@ -174,10 +219,15 @@ impl Side {
         &self,
         open: &Arc<Open>,
         origin: &str,
+        series: &str,
         size: i64,
     ) -> Result<Vec<AnchorRecord>, CatalogError> {
-        let rows: Vec<(Option<String>, Option<Bytes>, Bytes)> =
-            self.link.read(open, &open.statements.anchors, (origin, size), usize::MAX).await?;
+        let statements = &open.statements;
+        let rows: Vec<(Option<String>, Option<Bytes>, Bytes)> = if series == OWN {
+            self.link.read(open, &statements.anchors, (origin, size), usize::MAX).await?
+        } else {
+            self.link.read(open, &statements.series.anchors, (origin, series, size), usize::MAX).await?
+        };
         // Several that put the same at once may have given it several ranks.
         let mut seen = BTreeSet::new();
         let anchor = |(checkpoint, anchor, digest): (Option<String>, Option<Bytes>, Bytes)| {
@@ -186,7 +236,8 @@ impl Side {
                     return Err(damaged(format!("an anchor of {origin} at {size} is not whole")));
                 };
                 let size = u64::try_from(size).map_err(|_| damaged("the size of an anchor"))?;
-                Ok(AnchorRecord { origin: origin.into(), size, checkpoint: checkpoint.into(), anchor })
+                let checkpoint = checkpoint.into();
+                Ok(AnchorRecord { origin: origin.into(), series: series.into(), size, checkpoint, anchor })
             })
         };
         rows.into_iter().filter_map(anchor).collect()

@@ -28,7 +28,18 @@ pub struct Statements {
     pub anchors: PreparedStatement,
     pub ranks: PreparedStatement,
     pub put_anchor: PreparedStatement,
+    pub series: SeriesStatements,
     classes: [OfClass; Class::ALL.len()],
+}
+
+/// Statements about the anchors of a series that was made later, elsewhere.
+pub struct SeriesStatements {
+    pub put_log: PreparedStatement,
+    pub anchored: PreparedStatement,
+    pub put_anchored: PreparedStatement,
+    pub anchors: PreparedStatement,
+    pub ranks: PreparedStatement,
+    pub put_anchor: PreparedStatement,
 }
 
 /// Statements about one class.
@@ -88,6 +99,24 @@ impl Preparer<'_> {
         self.statement(&text, self.settings.write_timeout.duration()).await
     }
 
+    async fn series(&self) -> Result<SeriesStatements, Error> {
+        let checkpoint = "WHERE origin = ? AND series = ? AND size = ?";
+        // One entry of the map, which has its own time of writing as a column has.
+        let keyspace = &self.settings.keyspace;
+        let put_log =
+            format!("UPDATE {keyspace}.logs USING TIMESTAMP ? SET series[?] = ? WHERE origin = ?");
+        let behind = "WHERE origin = ? AND series = ? AND size > ? LIMIT 1";
+        let (put_log, anchored, put_anchored, anchors, ranks, put_anchor) = try_join!(
+            self.statement(&put_log, self.settings.write_timeout.duration()),
+            self.read("size", "series_anchored", behind, 1),
+            self.put("series_anchored", "origin, series, size", false),
+            self.read("checkpoint, anchor, digest", "series_anchors", checkpoint, 32),
+            self.read("rank, digest", "series_anchors", checkpoint, 1_000),
+            self.put("series_anchors", "origin, series, size, rank, digest, checkpoint, anchor", false),
+        )?;
+        Ok(SeriesStatements { put_log, anchored, put_anchored, anchors, ranks, put_anchor })
+    }
+
     async fn class(&self, class: Class) -> Result<OfClass, Error> {
         let [batches, events, days, runs] =
             ["batches", "events", "days", "runs"].map(|name| format!("{name}_{class}"));
@@ -142,7 +171,7 @@ impl Statements {
         let of_tile = format!("{tile} AND position = ?");
         let checkpoint = "WHERE origin = ? AND size = ?";
         let (log, logs, put_log, put_log_anchored, tile, hash, put_hash) = try_join!(
-            preparer.read("tree, anchored", "logs", "WHERE origin = ?", 1),
+            preparer.read("tree, anchored, series", "logs", "WHERE origin = ?", 1),
             preparer.read("origin, tree", "logs", "", 1_000),
             preparer.put("logs", "origin, tree", false),
             preparer.put("logs", "origin, anchored", false),
@@ -157,6 +186,7 @@ impl Statements {
             preparer.read("rank, digest", "anchors", checkpoint, 1_000),
             preparer.put("anchors", "origin, size, rank, digest, checkpoint, anchor", false),
         )?;
+        let series = preparer.series().await?;
         let classes = try_join!(
             preparer.class(Class::Days30),
             preparer.class(Class::Year),
@@ -176,6 +206,7 @@ impl Statements {
             anchors,
             ranks,
             put_anchor,
+            series,
             classes: classes.into(),
         })
     }

@@ -26,10 +26,10 @@ fn many_migrate_at_once_and_again_and_all_end_with_the_same_tables() {
         let all: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
         all.into_iter().map(|one| one.join().unwrap().unwrap()).collect()
     });
-    assert!(outcomes.iter().all(|migrated| migrated.to == 1), "{outcomes:?}");
+    assert!(outcomes.iter().all(|migrated| migrated.to == 2), "{outcomes:?}");
     let catalog = keyspace.catalog();
     assert_eq!(catalog.differences().unwrap(), []);
-    assert_eq!(catalog.migrate().unwrap(), Migrated { keyspace: false, from: 1, to: 1 });
+    assert_eq!(catalog.migrate().unwrap(), Migrated { keyspace: false, from: 2, to: 2 });
     catalog.open().unwrap();
     let mut made = Maker::new("schema.example/1/sha256/0");
     let batch = made.batch(0, &["t"], 3);
@@ -53,10 +53,10 @@ fn what_differs_is_named_and_refused_until_it_is_right() {
         ),
         (
             "INSERT INTO KS.schema_version (part, version, name) VALUES ('catalog', 7, 'later')",
-            "at version 7, and this program knows 1: use a later program",
+            "at version 7, and this program knows 2: use a later program",
             Some("DELETE FROM KS.schema_version WHERE part = 'catalog' AND version = 7"),
         ),
-        ("DROP TABLE KS.schema_version", "at version 0, and this program needs 1", None),
+        ("DROP TABLE KS.schema_version", "at version 0, and this program needs 2", None),
     ] {
         keyspace.cql(change);
         let catalog = keyspace.catalog();

@@ -16,6 +16,7 @@ use killick_proof::log::{Log, NodeId};
 use killick_proof::note::Note;
 use killick_proof::statement::Statement;
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
+use killick_stages::series::{MAX_SERIES, OWN, is_series_name};
 use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use sha2::{Digest, Sha256};
 
@@ -28,8 +29,10 @@ const BATCHES: Bytewise = TableDefinition::new("batches");
 const LOGS: Bytewise = TableDefinition::new("logs");
 /// origin, level, index → the root of a complete subtree
 const NODES: Bytewise = TableDefinition::new("nodes");
-/// origin, size, digest of the rest → checkpoint and anchor
+/// origin, size, rank, digest of the value → checkpoint and anchor, in the deployment's own series
 const ANCHORS: Bytewise = TableDefinition::new("anchors");
+/// origin, series, size, rank, digest of the value → checkpoint and anchor, in every other series
+const SERIES: Bytewise = TableDefinition::new("series");
 /// tenant, source, id, origin, number, index → nothing
 const EVENTS: Bytewise = TableDefinition::new("events");
 /// tenant, day, origin, number → nothing
@@ -105,7 +108,7 @@ impl EmbeddedCatalog {
         // Reading wants every table to be there.
         store.with(|database| {
             let write = database.begin_write().map_err(failed)?;
-            for table in [BATCHES, LOGS, NODES, ANCHORS, EVENTS, DAYS] {
+            for table in [BATCHES, LOGS, NODES, ANCHORS, SERIES, EVENTS, DAYS] {
                 write.open_table(table).map_err(failed)?;
             }
             write.commit().map_err(failed)
@@ -145,6 +148,25 @@ impl EmbeddedCatalog {
             let found = table.get(key).map_err(failed)?;
             Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
         })
+    }
+
+    /// The anchors of the smallest checkpoint of one series that contains a batch.
+    fn anchors_in(&self, origin: &str, series: &str, number: u64) -> Result<Vec<AnchorRecord>, CatalogError> {
+        let (table, prefix) = place_of(origin, series);
+        // The smallest checkpoint that contains the batch has at least its number plus one.
+        let least = number.saturating_add(1).to_be_bytes();
+        let Some((first, _)) = self.keys(table, &prefix, &least, 1)?.into_iter().next() else {
+            return Ok(Vec::new());
+        };
+        let size = first.get(..8).ok_or_else(|| damaged("an anchor"))?;
+        let prefix = [&prefix, size].concat();
+        let anchors = self.keys(table, &prefix, &[], usize::MAX)?.into_iter().map(|(rest, value)| {
+            // Behind its rank stands the digest of what it is.
+            let is_whole = rest.get(4..) == Some(Sha256::digest(&value).as_slice());
+            let anchor = decode_anchor(origin, series, value).filter(|_| is_whole);
+            anchor.ok_or_else(|| damaged(&format!("an anchor of {origin} behind size {number}")))
+        });
+        anchors.collect()
     }
 
     /// The keys that begin with `prefix` and stand after `after`, without the prefix, at most `limit`.
@@ -269,21 +291,13 @@ impl Catalog for EmbeddedCatalog {
     }
 
     fn anchors_of(&self, origin: &str, number: u64) -> Result<Vec<AnchorRecord>, CatalogError> {
-        let prefix = key(origin);
-        // The smallest checkpoint that contains the batch has at least its number plus one.
-        let least = number.saturating_add(1).to_be_bytes();
-        let Some((first, _)) = self.keys(ANCHORS, &prefix, &least, 1)?.into_iter().next() else {
-            return Ok(Vec::new());
-        };
-        let size = first.get(..8).ok_or_else(|| damaged("an anchor"))?;
-        let prefix = [&prefix, size].concat();
-        let anchors = self.keys(ANCHORS, &prefix, &[], usize::MAX)?.into_iter().map(|(rest, value)| {
-            // Behind its rank stands the digest of what it is.
-            let is_whole = rest.get(4..) == Some(Sha256::digest(&value).as_slice());
-            let anchor = decode_anchor(origin, value).filter(|_| is_whole);
-            anchor.ok_or_else(|| damaged(&format!("an anchor of {origin} behind size {number}")))
-        });
-        anchors.collect()
+        let mut anchors = self.anchors_in(origin, OWN, number)?;
+        for series in self.0.store.with(|database| {
+            series_of(origin, &database.begin_read().map_err(failed)?.open_table(SERIES).map_err(failed)?)
+        })? {
+            anchors.extend(self.anchors_in(origin, &series, number)?);
+        }
+        Ok(anchors)
     }
 
     fn find(&self, tenant: &str, source: &str, id: &str) -> Result<Vec<Place>, CatalogError> {
@@ -400,9 +414,13 @@ fn put_anchor(write: &WriteTransaction, anchor: &AnchorRecord) -> Result<(), Cat
     put_bytes(&mut value, anchor.checkpoint.as_bytes());
     put_bytes(&mut value, &anchor.anchor);
     let digest = Sha256::digest(&value);
-    let mut anchor_key = numbered(&anchor.origin, anchor.size);
+    let (table, mut anchor_key) = place_of(&anchor.origin, &anchor.series);
+    anchor_key.put_u64(anchor.size);
     // In the order in which they came: of several anchors of one checkpoint the oldest is the first.
-    let mut anchors = write.open_table(ANCHORS).map_err(failed)?;
+    let mut anchors = write.open_table(table).map_err(failed)?;
+    if &*anchor.series != OWN {
+        check_series(anchor, &series_of(&anchor.origin, &anchors)?)?;
+    }
     let prefix = anchor_key.clone();
     let mut rank = 0_u32;
     for row in anchors.range(prefix.as_slice()..).map_err(failed)? {
@@ -417,6 +435,42 @@ fn put_anchor(write: &WriteTransaction, anchor: &AnchorRecord) -> Result<(), Cat
     anchor_key.put_slice(&digest);
     anchors.insert(anchor_key.as_slice(), value.as_slice()).map_err(failed)?;
     Ok(())
+}
+
+/// Refuses a series that has no good name, or that the log cannot have beside those that it has.
+fn check_series(anchor: &AnchorRecord, known: &[Box<str>]) -> Result<(), CatalogError> {
+    let AnchorRecord { origin, series, .. } = anchor;
+    if !is_series_name(series) {
+        return Err(damaged(&format!("an anchor of {origin} was given in a series named {series:?}")));
+    }
+    if known.len() >= MAX_SERIES && !known.contains(series) {
+        let why = format!("an anchor of {origin} was given in the series {series}: it has {MAX_SERIES} series");
+        return Err(damaged(&why));
+    }
+    Ok(())
+}
+
+/// The series of a log beside the own, in order. One look each: how many anchors they have does not matter.
+fn series_of(
+    origin: &str,
+    anchors: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Vec<Box<str>>, CatalogError> {
+    let prefix = key(origin);
+    let (mut series, mut from) = (Vec::new(), prefix.clone());
+    while let Some(row) = anchors.range(from.as_slice()..).map_err(failed)?.next() {
+        let (stored, _) = row.map_err(failed)?;
+        let Some(mut rest) = stored.value().strip_prefix(prefix.as_slice()) else { break };
+        let name = text(&mut rest)?;
+        // Behind the last key that begins with this name and its end.
+        from = [prefix.as_slice(), name.as_bytes(), &[1]].concat();
+        series.push(name);
+    }
+    Ok(series)
+}
+
+/// Where the anchors of a series are: the table, and what their keys begin with.
+fn place_of(origin: &str, series: &str) -> (Bytewise, Key) {
+    if series == OWN { (ANCHORS, key(origin)) } else { (SERIES, [key(origin), key(series)].concat()) }
 }
 
 /// A text with its end.
@@ -485,12 +539,12 @@ fn decode_batch(mut bytes: Bytes) -> Option<BatchRecord> {
     Some(BatchRecord { header, statements, edge, checkpoint })
 }
 
-fn decode_anchor(origin: &str, mut bytes: Bytes) -> Option<AnchorRecord> {
+fn decode_anchor(origin: &str, series: &str, mut bytes: Bytes) -> Option<AnchorRecord> {
     let checkpoint: Box<str> = std::str::from_utf8(&take_bytes(&mut bytes)?).ok()?.into();
     let anchor = take_bytes(&mut bytes)?;
     // The size stands in the checkpoint too: its second line.
     let size = checkpoint.lines().nth(1)?.parse().ok()?;
-    Some(AnchorRecord { origin: origin.into(), size, checkpoint, anchor })
+    Some(AnchorRecord { origin: origin.into(), series: series.into(), size, checkpoint, anchor })
 }
 
 fn decode_log(origin: &str, bytes: &[u8]) -> Result<Log, CatalogError> {

@@ -1,16 +1,18 @@
 //! `killick trust`: what a verifier may choose to believe, as a file.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
+use killick_proof::Hash;
 use killick_proof::note::VerifierKey;
 use killick_proof::signature::PublicKey;
 use killick_proof::trust::{DeviceKey, LogKey, MAX_TRUST, TrustFile, TrustedNetwork};
 use killick_stages::deployment::Deployment;
-use killick_stages::ingest;
 use killick_stages::ports::Catalog;
+use killick_stages::{ingest, series};
 
 use crate::cli::{Failure, Outcome};
 use crate::cluster;
@@ -99,26 +101,39 @@ pub fn own(
     verifiers: &[VerifierKey],
     devices: Vec<DeviceKey>,
 ) -> Result<TrustFile> {
-    let mut blocks = Vec::new();
+    // Anchors that were made later, elsewhere, may be on other networks.
+    let mut blocks: BTreeMap<String, BTreeSet<Hash>> = BTreeMap::new();
+    blocks.insert(deployment.network().to_owned(), BTreeSet::new());
     for origin in deployment.origins() {
-        let mut number = 0;
-        loop {
-            let anchors = catalog.anchors_of(origin, number)?;
-            let Some(first) = anchors.first() else { break };
-            number = first.size;
-            for anchor in &anchors {
-                let anchor: serde_json::Value = serde_json::from_slice(&anchor.anchor)?;
-                let hash = anchor["block"]["hash"].as_str().context("an anchor names no block")?;
-                blocks.push(hash.parse().context("an anchor's block has no hash")?);
+        for series in series::names(catalog, origin)? {
+            let mut number = 0;
+            loop {
+                let anchors = series::anchors_in(catalog, origin, &series, number)?;
+                let Some(first) = anchors.first() else { break };
+                number = first.size;
+                for anchor in &anchors {
+                    let (network, block) = block_of(&anchor.anchor)?;
+                    blocks.entry(network).or_default().insert(block);
+                }
             }
         }
     }
-    blocks.sort_unstable();
-    blocks.dedup();
-    let network =
-        TrustedNetwork { name: deployment.network().to_owned(), blocks, ..TrustedNetwork::default() };
+    let network = |(name, blocks): (String, BTreeSet<Hash>)| TrustedNetwork {
+        name,
+        blocks: blocks.into_iter().collect(),
+        ..TrustedNetwork::default()
+    };
     let logs = verifiers.iter().map(|key| LogKey { key: key.clone(), until: None });
-    Ok(TrustFile { networks: vec![network], logs: logs.collect(), devices })
+    Ok(TrustFile { networks: blocks.into_iter().map(network).collect(), logs: logs.collect(), devices })
+}
+
+/// The network and the hash of an anchor's block.
+fn block_of(anchor: &[u8]) -> Result<(String, Hash)> {
+    let anchor: serde_json::Value = serde_json::from_slice(anchor)?;
+    let block = &anchor["block"];
+    let network = block["network"].as_str().context("an anchor's block names no network")?;
+    let hash = block["hash"].as_str().context("an anchor names no block")?;
+    Ok((network.to_owned(), hash.parse().context("an anchor's block has no hash")?))
 }
 
 /// The trust file that another is made from; without one nothing is believed yet.

@@ -1,6 +1,6 @@
 //! Derives receipts where they are read: no receipt is stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use killick_proof::batch::BatchHeader;
@@ -8,7 +8,7 @@ use killick_proof::checkpoint::Checkpoint;
 use killick_proof::log::{LogError, inclusion_path};
 use killick_proof::note::Note;
 use killick_proof::origin::Origin;
-use killick_proof::receipt::{Anchor, BatchProof, LogProof, Receipt};
+use killick_proof::receipt::{Anchor, AnchorLog, BatchProof, LogProof, MAX_RECEIPT, Receipt};
 use killick_proof::statement::Statement;
 use killick_proof::tree::Tree;
 use killick_proof::{Algorithm, Hash};
@@ -16,6 +16,10 @@ use killick_proof::{Algorithm, Hash};
 use crate::batch::MAX_LEAVES;
 use crate::ports::{BatchRecord, Catalog, CatalogError, Place};
 use crate::ready::{Block, MAX_ANCHOR, MAX_TENANTS, ProofReady};
+use crate::series::OWN;
+
+/// Bytes of anchors in a receipt, in JSON: the rest of it is much smaller than what this leaves.
+const MAX_ANCHORS: usize = MAX_RECEIPT - (64 << 10);
 
 /// Why a receipt cannot be derived.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +35,8 @@ pub enum DeriveError {
     Log(#[from] LogError),
 }
 
-/// Derives receipts; remembers the last batch, so that receipts of one batch after another cost little.
+/// Derives receipts; remembers the last batch, so that receipts of one batch after another cost little. They all carry
+/// the anchors that there were when the batch was first asked for.
 pub struct Deriver<'c> {
     catalog: &'c dyn Catalog,
     last: Option<Known>,
@@ -163,8 +168,8 @@ impl Receipts {
     }
 }
 
-/// The first batch of a log whose receipts stand on its checkpoint of this size, which is anchored: below it, a smaller
-/// one that is anchored as well does. Asks the catalog about the logarithm of `size` times.
+/// The first batch of a log whose receipts stand on its checkpoint of this size, which is anchored in the own series:
+/// below it, a smaller one that is anchored there as well does. Asks the catalog about the logarithm of `size` times.
 ///
 /// # Errors
 /// [`CatalogError`].
@@ -173,7 +178,7 @@ pub fn first_covered(catalog: &dyn Catalog, origin: &str, size: u64) -> Result<u
     while low < high {
         let middle = low + (high - low) / 2;
         let anchors = catalog.anchors_of(origin, middle)?;
-        if anchors.first().is_some_and(|anchor| anchor.size < size) {
+        if anchors.first().is_some_and(|anchor| &*anchor.series == OWN && anchor.size < size) {
             low = middle + 1;
         } else {
             high = middle;
@@ -205,13 +210,36 @@ impl<'c> Deriver<'c> {
         let damaged =
             |why: &dyn std::fmt::Display| DeriveError::Damaged(format!("batch {number} of {origin}: {why}"));
         let Some(batch) = self.catalog.batch(origin, number)? else { return Ok(None) };
-        let anchors = self.catalog.anchors_of(origin, number)?;
-        let Some(first) = anchors.first() else { return Ok(None) };
-        let (size, checkpoint) = (first.size, first.checkpoint.to_string());
-        let path = log_path(self.catalog, origin, number, size)?.into_iter().map(Hash::new).collect();
-        let parsed: Result<_, _> = anchors.iter().map(|anchor| Anchor::parse(&anchor.anchor)).collect();
-        let log = LogProof { checkpoint, index: number, path };
-        let anchors = parsed.map_err(|fault| damaged(&fault))?;
+        let records = self.catalog.anchors_of(origin, number)?;
+        let Some(first) = records.first() else { return Ok(None) };
+        let mut paths = BTreeMap::new();
+        let mut path_to = |size| -> Result<Vec<Hash>, DeriveError> {
+            if let Some(path) = paths.get(&size) {
+                return Ok(Vec::clone(path));
+            }
+            let path = log_path(self.catalog, origin, number, size)?;
+            Ok(paths.entry(size).or_insert(path.into_iter().map(Hash::new).collect()).clone())
+        };
+        let log =
+            LogProof { checkpoint: first.checkpoint.to_string(), index: number, path: path_to(first.size)? };
+        let (mut anchors, mut left) = (Vec::with_capacity(records.len()), MAX_ANCHORS);
+        for record in &records {
+            let mut anchor = Anchor::parse(&record.anchor).map_err(|fault| damaged(&fault))?;
+            if &*record.series != OWN {
+                anchor.log = if record.checkpoint == first.checkpoint {
+                    None
+                } else {
+                    let checkpoint = record.checkpoint.to_string();
+                    Some(AnchorLog { checkpoint, path: path_to(record.size)? })
+                };
+            }
+            // Nobody reads a receipt that is too large: it goes without what does not fit, and stays good.
+            let size = anchor.to_json().len();
+            if size <= left || &*record.series == OWN {
+                left = left.saturating_sub(size);
+                anchors.push(anchor);
+            }
+        }
         let receipts =
             Receipts::new(batch.header, batch.statements, log, anchors).map_err(|why| damaged(&why))?;
         Ok(Some(Known { origin: origin.into(), number, receipts }))

@@ -33,6 +33,7 @@ pub mod ring;
 
 pub mod route;
 pub mod seen;
+pub mod series;
 pub mod source;
 pub mod span;
 pub mod stage;

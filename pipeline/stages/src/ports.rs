@@ -156,10 +156,11 @@ pub trait Catalog: Send + Sync {
     /// [`CatalogError::Conflict`] if another batch has that number, or the number is not the next one of its log.
     fn put_batch(&self, batch: &BatchRecord) -> Result<(), CatalogError>;
 
-    /// Writes an anchor of a log's checkpoint.
+    /// Writes an anchor of a log's checkpoint. Receipts can be derived from it once the batches below its size are in.
     ///
     /// # Errors
-    /// [`CatalogError`].
+    /// [`CatalogError::Damaged`] if its checkpoint or the name of its series is none, or the log has anchors in
+    /// [`crate::series::MAX_SERIES`] other series. Who begins further series at the same time may get in beside each other.
     fn put_anchor(&self, anchor: &AnchorRecord) -> Result<(), CatalogError>;
 
     /// The origins of all logs that have batches, in order.
@@ -186,8 +187,9 @@ pub trait Catalog: Send + Sync {
     /// [`CatalogError`].
     fn log_hash(&self, origin: &str, level: u8, index: u64) -> Result<Option<[u8; 32]>, CatalogError>;
 
-    /// The anchors of the smallest checkpoint that is anchored and contains batch `number`, oldest first; empty if
-    /// none is.
+    /// Of each series, the anchors of the smallest checkpoint that is anchored in it and contains batch `number`: the
+    /// deployment's own series first, then the others by their names; within one the oldest first. A series that has no
+    /// such checkpoint is left out, also the own. Batch 0 is in every checkpoint: its anchors name all series of the log.
     ///
     /// # Errors
     /// [`CatalogError`].
@@ -242,6 +244,9 @@ pub struct BatchRecord {
 pub struct AnchorRecord {
     /// The log's origin.
     pub origin: Box<str>,
+    /// Empty for the anchors that the deployment makes as it goes; else the name of the series that was made later,
+    /// elsewhere: see [`crate::series`].
+    pub series: Box<str>,
     /// The size of the checkpoint anchored: batches below it are covered.
     pub size: u64,
     /// The signed checkpoint.

@@ -34,6 +34,7 @@ use crate::ports::{AnchorRecord, BatchRecord, Spv};
 use crate::ready::MAX_ANCHOR;
 use crate::record::{Micros, Output, Partition, Record};
 use crate::route::{ANCHORS, BATCHES, PROVE_LOG};
+use crate::series::OWN;
 use crate::span::Span;
 use crate::stage::{Answer, Halt, Part, Request, Stage, StoredBatch, Sum, Tally};
 use crate::state::ProveState;
@@ -255,6 +256,7 @@ impl Prove {
                     ANCHORS,
                     Request::PutAnchor(Box::new(AnchorRecord {
                         origin: frame.origin.clone(),
+                        series: OWN.into(),
                         size: frame.size,
                         checkpoint: frame.checkpoint.clone(),
                         anchor: anchor_json,

@@ -19,6 +19,7 @@ use crate::avro::{AvroError, Reader, Writer};
 use crate::ports::AnchorRecord;
 use crate::record::{Header, Micros, Output, Partition, Record};
 use crate::route::{PROOFS, RECEIPTS};
+use crate::series::OWN;
 
 /// The `ce_type` of the messages in `proofs`.
 pub const PROOF_READY: &str = "killick.proof.ready.v1";
@@ -203,6 +204,7 @@ impl ProofReady {
     pub fn anchor_records(&self) -> impl Iterator<Item = AnchorRecord> {
         self.anchors.iter().map(|anchor| AnchorRecord {
             origin: self.origin.clone(),
+            series: OWN.into(),
             size: self.size,
             checkpoint: self.checkpoint.clone(),
             anchor: Bytes::copy_from_slice(anchor.as_bytes()),

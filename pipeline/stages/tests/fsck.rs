@@ -185,7 +185,7 @@ fn what_stands_behind_the_end_of_a_log_is_found() {
 fn an_anchor_that_is_changed_or_lost_is_found() {
     let anchor = |change: fn(&mut killick_stages::ports::AnchorRecord)| {
         after(|tables, origin| {
-            let mut of_log = tables.anchors.iter_mut().filter(|((of, _), _)| of == origin);
+            let mut of_log = tables.anchors.iter_mut().filter(|((of, ..), _)| of == origin);
             change(&mut of_log.next().unwrap().1[0]);
         })
     };
@@ -203,7 +203,7 @@ fn an_anchor_that_is_changed_or_lost_is_found() {
 
     // The last one: the log tells of proofs that no anchor covers any more.
     let lost = after(|tables, origin| {
-        let last = tables.anchors.keys().rfind(|(of, _)| of == origin).unwrap().clone();
+        let last = tables.anchors.keys().rfind(|(of, ..)| of == origin).unwrap().clone();
         tables.anchors.remove(&last);
     });
     assert!(matches!(lost[..], [(Part::Anchor, _)]), "{lost:?}");

@@ -13,6 +13,7 @@ use killick_proof::statement::{Attestation, Event, Statement};
 use killick_proof::tree::Tree;
 use killick_proof::{Algorithm, Hash};
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
+use killick_stages::series::{MAX_SERIES, OWN};
 
 /// What is tested.
 pub trait Subject {
@@ -31,6 +32,8 @@ pub fn suite<S: Subject>(mut fresh: impl FnMut() -> S) {
     putting_again_changes_nothing_and_another_value_is_refused(&mut fresh());
     the_hashes_of_a_log_are_those_of_its_tree(&mut fresh());
     an_anchor_serves_the_batches_below_its_size(&mut fresh());
+    each_series_of_anchors_serves_the_batches_below_its_sizes(&mut fresh());
+    a_log_has_few_series_and_each_has_a_name(&mut fresh());
     a_day_is_listed_in_pages(&mut fresh());
     many_may_put_and_read_at_once(&mut fresh());
     many_may_put_the_same_at_once(&mut fresh());
@@ -126,6 +129,72 @@ fn an_anchor_serves_the_batches_below_its_size<S: Subject>(subject: &mut S) {
     }
     assert_eq!(of(5), [], "no anchor covers the last batch");
     assert_eq!(catalog.anchors_of(B, 0).expect("a look"), []);
+}
+
+fn each_series_of_anchors_serves_the_batches_below_its_sizes<S: Subject>(subject: &mut S) {
+    let catalog = subject.open();
+    let mut made = Maker::new(A);
+    let batches: Vec<_> = (0..8).map(|_| made.batch(0, &["t"], 1)).collect();
+    for batch in &batches {
+        catalog.put_batch(batch).expect("a batch is put");
+    }
+    let anchor = |series: &str, size: usize, text: &str| {
+        let anchor = made.anchor(&batches[size - 1], &format!("{{\"type\":\"{text}\"}}"));
+        AnchorRecord { series: series.into(), ..anchor }
+    };
+    let own = [anchor(OWN, 2, "own"), anchor(OWN, 5, "own")];
+    // A name that begins as another does, and one that sorts before every digit of a size.
+    let (early, late) = (anchor("b", 3, "b"), anchor("b", 8, "b"));
+    let (twice, again) = (anchor("b-2", 7, "z first"), anchor("b-2", 7, "a second"));
+    let dash = anchor("-", 4, "dash");
+    catalog.put_anchor(&late).expect("an anchor is put");
+    assert_eq!(catalog.anchors_of(A, 0).expect("a look"), std::slice::from_ref(&late), "without an own one");
+    for anchor in [&twice, &own[1], &early, &again, &dash, &late, &own[0], &early] {
+        catalog.put_anchor(anchor).expect("an anchor is put");
+    }
+    // The same anchor may stand in two series.
+    let shared = AnchorRecord { series: "zz".into(), ..early.clone() };
+    catalog.put_anchor(&shared).expect("an anchor is put");
+    drop(catalog);
+    let catalog = subject.open();
+    let of = |number| catalog.anchors_of(A, number).expect("a look");
+    let all = |wanted: &[&AnchorRecord]| wanted.iter().copied().cloned().collect::<Vec<_>>();
+    for number in [0, 1] {
+        assert_eq!(of(number), all(&[&own[0], &dash, &early, &twice, &again, &shared]), "batch {number}");
+    }
+    assert_eq!(of(2), all(&[&own[1], &dash, &early, &twice, &again, &shared]));
+    assert_eq!(of(3), all(&[&own[1], &dash, &late, &twice, &again]));
+    assert_eq!(of(4), all(&[&own[1], &late, &twice, &again]));
+    for number in [5, 6] {
+        assert_eq!(of(number), all(&[&late, &twice, &again]), "batch {number}: not in the own series yet");
+    }
+    assert_eq!(of(7), all(&[&late]));
+    assert_eq!(of(8), []);
+    assert_eq!(catalog.anchors_of(B, 0).expect("a look"), [], "the series of one log are not another's");
+}
+
+fn a_log_has_few_series_and_each_has_a_name<S: Subject>(subject: &mut S) {
+    let catalog = subject.open();
+    let mut made = Maker::new(A);
+    let batch = made.batch(0, &["t"], 1);
+    catalog.put_batch(&batch).expect("a batch is put");
+    let anchor = |series: &str| AnchorRecord { series: series.into(), ..made.anchor(&batch, "{}") };
+    for wrong in ["A", "a b", "a\0b", "ä", &"x".repeat(33)] {
+        let refused = catalog.put_anchor(&anchor(wrong));
+        assert!(matches!(refused, Err(CatalogError::Damaged(_))), "{wrong:?}: {refused:?}");
+    }
+    let names: Vec<_> = (10..10 + MAX_SERIES).map(|number| format!("series-{number}")).collect();
+    for name in &names {
+        catalog.put_anchor(&anchor(name)).expect("an anchor is put");
+    }
+    let refused = catalog.put_anchor(&anchor("one-more")).expect_err("there are enough");
+    assert!(matches!(&refused, CatalogError::Damaged(why) if why.contains("16 series")), "{refused}");
+    for name in names.iter().map(String::as_str).chain([OWN]) {
+        catalog.put_anchor(&anchor(name)).expect("an anchor is put into a series that there is");
+    }
+    let found: Vec<_> = catalog.anchors_of(A, 0).expect("a look").into_iter().map(|anchor| anchor.series).collect();
+    assert_eq!(found.first().map(|name| &**name), Some(OWN));
+    assert!(found[1..].iter().map(|name| &**name).eq(names.iter().map(String::as_str)), "{found:?}");
 }
 
 fn a_day_is_listed_in_pages<S: Subject>(subject: &mut S) {
@@ -267,6 +336,7 @@ impl Maker {
         let header = BatchHeader::decode(&batch.header).expect("a header of ours");
         AnchorRecord {
             origin: self.origin.as_str().into(),
+            series: OWN.into(),
             size: header.number + 1,
             checkpoint: batch.checkpoint.clone(),
             anchor: Bytes::copy_from_slice(anchor.as_bytes()),

@@ -34,6 +34,8 @@ struct Row {
     next_offset: Option<u64>,
     time: i64,
     anchored: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    series: BTreeMap<Box<str>, u64>,
 }
 
 impl State {
@@ -77,20 +79,24 @@ impl State {
         let Some(row) = self.logs.get(origin) else { return Ok(None) };
         let bytes = from_base64url(&row.log).with_context(|| format!("the tree of {origin}"))?;
         let log = Log::decode(&bytes).with_context(|| format!("the tree of {origin}"))?;
-        if row.anchored > log.size() {
-            bail!("{origin} has {} batches, and {} of them anchored", log.size(), row.anchored);
+        if let Some(anchored) =
+            row.series.values().chain([&row.anchored]).find(|anchored| **anchored > log.size())
+        {
+            bail!("{origin} has {} batches, and {anchored} of them anchored", log.size());
         }
-        Ok(Some(Mark { log, next_offset: row.next_offset, time: row.time, anchored: row.anchored }))
+        let Row { next_offset, time, anchored, ref series, .. } = *row;
+        Ok(Some(Mark { log, next_offset, time, anchored, series: series.clone() }))
     }
 
     /// Notes how far a log is right.
     pub fn set(&mut self, origin: &str, mark: &Mark) {
-        let Mark { log, next_offset, time, anchored } = mark;
+        let Mark { log, next_offset, time, anchored, series } = mark;
         let row = Row {
             log: base64url(&log.encode()),
             next_offset: *next_offset,
             time: *time,
             anchored: *anchored,
+            series: series.clone(),
         };
         self.logs.insert(origin.into(), row);
     }
@@ -122,7 +128,8 @@ mod tests {
         assert_eq!(State::read(&path, true), Ok(State::new(true)));
         let mut log = Log::new(Algorithm::Sha256);
         log.append(Algorithm::Sha256.leaf(b"batch"), |_, _| {}).unwrap();
-        let mark = Mark { log, next_offset: Some(7), time: -3, anchored: 1 };
+        let series = [("mainnet01-4".into(), 1)].into();
+        let mark = Mark { log, next_offset: Some(7), time: -3, anchored: 1, series };
         let mut state = State::new(false);
         state.set("plant.example/1/sha256/0", &mark);
         state.write(&path).unwrap();

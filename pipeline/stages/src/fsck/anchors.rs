@@ -1,19 +1,51 @@
-//! The anchors of a log: one receipt for each, passed by the verifier.
+//! The anchors of a log, series by series: one receipt for each, passed by the verifier.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use killick_proof::receipt::{Parts, Receipt};
 use killick_proof::report::{Level, Report, Verdict};
 
 use super::batch::checkpoint;
-use super::{Fsck, FsckError, Part};
+use super::{Fsck, FsckError, Mark, Part};
 use crate::derive::{DeriveError, Deriver};
 use crate::ports::{AnchorRecord, Place};
+use crate::series::{self, OWN};
 
 impl Fsck<'_> {
-    /// Checks the anchors behind a size; gives the size of the largest checkpoint that is anchored.
-    pub(super) fn check_anchors(&mut self, origin: &str, size: u64, from: u64) -> Result<u64, FsckError> {
+    /// Checks the anchors of every series but the own behind where they were checked; gives how far each is now.
+    pub(super) fn check_series(
+        &mut self,
+        origin: &str,
+        size: u64,
+        from: &Mark,
+    ) -> Result<BTreeMap<Box<str>, u64>, FsckError> {
+        let read = series::names(self.catalog, origin);
+        let mut names: BTreeSet<_> =
+            self.sound(Part::Anchor, origin, 0, read)?.into_iter().flatten().collect();
+        names.remove(OWN);
+        for lost in from.series.keys().filter(|name| !names.contains(*name)) {
+            self.find(Part::Anchor, origin, 0, format!("the series {lost} is gone"));
+        }
+        let mut checked = BTreeMap::new();
+        for name in names {
+            let from = from.series.get(&name).copied().unwrap_or(0);
+            let anchored = self.check_anchors(origin, size, &name, from)?;
+            checked.insert(name, anchored);
+        }
+        Ok(checked)
+    }
+
+    /// Checks the anchors of a series behind a size; gives the size of the largest checkpoint that is anchored in it.
+    pub(super) fn check_anchors(
+        &mut self,
+        origin: &str,
+        size: u64,
+        series: &str,
+        from: u64,
+    ) -> Result<u64, FsckError> {
         let mut anchored = from;
         loop {
-            let read = self.catalog.anchors_of(origin, anchored);
+            let read = series::anchors_in(self.catalog, origin, series, anchored);
             let Some(anchors) = self.sound(Part::Anchor, origin, anchored, read)? else {
                 return Ok(anchored);
             };
@@ -27,7 +59,7 @@ impl Fsck<'_> {
             for anchor in &anchors {
                 self.check_record(origin, anchored, anchor);
             }
-            self.check_receipts(origin, anchored, anchors.len())?;
+            self.check_receipts(origin, anchored, series)?;
             self.figures.anchors += anchors.len() as u64;
         }
     }
@@ -42,8 +74,8 @@ impl Fsck<'_> {
         }
     }
 
-    /// Has the verifier pass a receipt with each anchor, of the newest batch that they cover.
-    fn check_receipts(&mut self, origin: &str, size: u64, count: usize) -> Result<(), FsckError> {
+    /// Has the verifier pass a receipt with each anchor of this series, of the newest batch that they cover.
+    fn check_receipts(&mut self, origin: &str, size: u64, series: &str) -> Result<(), FsckError> {
         let number = size.saturating_sub(1);
         let place = Place { origin: origin.into(), number, index: 0 };
         let receipt = match Deriver::new(self.catalog).receipt_of(&place) {
@@ -60,11 +92,14 @@ impl Fsck<'_> {
                 return Ok(());
             }
         };
-        if receipt.anchors.len() != count {
-            let why = format!("{} of {count} anchors are in receipts", receipt.anchors.len());
+        let read = self.catalog.anchors_of(origin, number);
+        let Some(records) = self.sound(Part::Anchor, origin, size, read)? else { return Ok(()) };
+        if receipt.anchors.len() != records.len() {
+            let why = format!("{} of {} anchors are in receipts", receipt.anchors.len(), records.len());
             self.find(Part::Anchor, origin, size, why);
+            return Ok(());
         }
-        for anchor in &receipt.anchors {
+        for (anchor, _) in receipt.anchors.iter().zip(&records).filter(|(_, record)| &*record.series == series) {
             let alone = Receipt { anchors: vec![anchor.clone()], ..receipt.clone() };
             let report = self.verifier.verify_parts(&Parts::from(alone), None);
             self.figures.trusted += u64::from(report.level == Level::Trusted);

@@ -13,17 +13,19 @@ mod batch;
 mod index;
 mod topic;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use killick_proof::Hash;
 use killick_proof::log::Log;
 use killick_proof::origin::Origin;
 use killick_proof::trust::Trust;
 use killick_proof::verify::Verifier;
+use killick_proof::{Algorithm, Hash};
 
 use crate::audit::Name;
 use crate::ports::{Catalog, CatalogError, LogError, Reader};
 use crate::record::Micros;
+use crate::series::OWN;
 use topic::Topic;
 
 /// What is wrong with what. The names never change: people filter by them.
@@ -106,8 +108,23 @@ pub struct Mark {
     pub next_offset: Option<u64>,
     /// The last log time of the last batch.
     pub time: Micros,
-    /// The size of the largest checkpoint whose anchors were checked.
+    /// The size of the largest checkpoint whose anchors were checked in the deployment's own series.
     pub anchored: u64,
+    /// The same of each other series, by its name.
+    pub series: BTreeMap<Box<str>, u64>,
+}
+
+impl Mark {
+    /// Nothing of a log with this hash was checked yet.
+    pub fn begin(algorithm: Algorithm) -> Self {
+        Self {
+            log: Log::new(algorithm),
+            next_offset: Some(0),
+            time: Micros::MIN,
+            anchored: 0,
+            series: BTreeMap::new(),
+        }
+    }
 }
 
 /// Hears of what is found.
@@ -204,8 +221,7 @@ impl<'a> Fsck<'a> {
             self.find(Part::Log, origin, 0, "its origin is none that is understood");
             return Ok(None);
         };
-        let begin = Mark { log: Log::new(algorithm), next_offset: Some(0), time: Micros::MIN, anchored: 0 };
-        let mut mark = from.unwrap_or(begin);
+        let mut mark = from.unwrap_or_else(|| Mark::begin(algorithm));
         let read = self.catalog.log_size(origin);
         let Some(size) = self.sound(Part::Log, origin, 0, read)? else { return Ok(None) };
         if size < mark.log.size() {
@@ -226,10 +242,11 @@ impl<'a> Fsck<'a> {
         }
         self.check_end(origin, &mark)?;
         self.check_topic_end(origin, size, topic)?;
-        let anchored = self.check_anchors(origin, size, mark.anchored)?;
+        let anchored = self.check_anchors(origin, size, OWN, mark.anchored)?;
+        let series = self.check_series(origin, size, &mark)?;
         self.check_told(origin, anchored)?;
         if self.figures.faults == faults {
-            right.anchored = anchored;
+            right = Mark { anchored, series, ..right };
             self.observer.checked(origin, &right, size);
         }
         Ok(Some(right))

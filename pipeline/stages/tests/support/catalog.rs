@@ -19,7 +19,8 @@ pub struct Inner {
     pub batches: BTreeMap<(String, u64), BatchRecord>,
     pub logs: BTreeMap<String, Log>,
     pub nodes: BTreeMap<(String, u8, u64), [u8; 32]>,
-    pub anchors: BTreeMap<(String, u64), Vec<AnchorRecord>>,
+    /// Origin, series, size.
+    pub anchors: BTreeMap<(String, String, u64), Vec<AnchorRecord>>,
     pub places: BTreeMap<(String, String, String), Vec<Place>>,
     /// Tenant, day, origin, number.
     pub days: BTreeSet<(String, i32, String, u64)>,
@@ -81,7 +82,8 @@ impl Catalog for SimCatalog {
 
     fn put_anchor(&self, anchor: &AnchorRecord) -> Result<(), CatalogError> {
         let mut inner = self.inner.lock().unwrap();
-        let anchors = inner.anchors.entry((anchor.origin.to_string(), anchor.size)).or_default();
+        let name = (anchor.origin.to_string(), anchor.series.to_string(), anchor.size);
+        let anchors = inner.anchors.entry(name).or_default();
         if !anchors.contains(anchor) {
             anchors.push(anchor.clone());
         }
@@ -106,9 +108,10 @@ impl Catalog for SimCatalog {
 
     fn anchors_of(&self, origin: &str, number: u64) -> Result<Vec<AnchorRecord>, CatalogError> {
         let inner = self.inner.lock().unwrap();
-        let from = (origin.to_owned(), number + 1);
-        let first = inner.anchors.range(from..).next();
-        Ok(first.filter(|((of, _), _)| of == origin).map(|(_, anchors)| anchors.clone()).unwrap_or_default())
+        let mut last = None;
+        let of_log = inner.anchors.iter().filter(|((of, _, size), _)| of == origin && *size > number);
+        let smallest = of_log.filter(|((_, series, _), _)| last.replace(series) != Some(series));
+        Ok(smallest.flat_map(|(_, anchors)| anchors.clone()).collect())
     }
 
     fn find(&self, tenant: &str, source: &str, id: &str) -> Result<Vec<Place>, CatalogError> {
