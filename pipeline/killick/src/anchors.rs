@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use killick_nodes::NodeChain;
 use killick_proof::checkpoint::Checkpoint;
 use killick_proof::note::Note;
 use killick_stages::ports::{Chain, Look, Reader, Sent};
@@ -16,7 +17,6 @@ use serde_json::{Value, json};
 
 use crate::cli::{Failure, Outcome, Output, shown};
 use crate::config::{Config, needed};
-use crate::nodechain::NodeChain;
 use crate::stores::{self, Stores};
 use crate::verify::time::Time;
 

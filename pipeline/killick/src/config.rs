@@ -22,7 +22,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::cli::Outcome;
-use crate::{cluster, nodechain, registry, secrets};
+use crate::{cluster, registry, secrets};
 
 /// Bytes in the largest configuration file.
 const LARGEST: u64 = 64 << 20;
@@ -68,7 +68,7 @@ pub struct Config {
     /// Where keys are.
     pub keys: cluster::Keys,
     /// The nodes of the network.
-    pub chainweb: Option<nodechain::Settings>,
+    pub chainweb: Option<killick_nodes::Settings>,
     /// The development network of the embedded side.
     pub devnet: Devnet,
     /// The embedded side: one machine, one folder.

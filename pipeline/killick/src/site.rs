@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use chainweb::devnet::{self, Devnet};
 use killick_embedded::{Cleanup, EmbeddedCatalog, EmbeddedLog, Folder, Settings, TopicSpec};
+use killick_nodes::DevChain;
 use killick_proof::note::VerifierKey;
 use killick_proof::trust::DeviceKey;
 use killick_stages::deployment::{self, Deployment};
@@ -30,7 +31,6 @@ use tracing::info;
 
 use crate::counters::Counters;
 use crate::crew::{Crew, Hand};
-use crate::devchain::DevChain;
 use crate::office::World;
 use crate::registry::{self, Registry};
 use crate::worker::Tap;

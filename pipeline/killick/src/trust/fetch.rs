@@ -13,12 +13,12 @@ use anyhow::{Context as _, Result, anyhow};
 use chainweb::client::{Bounds, Node, NodeError};
 use chainweb::{ChainId, Hash};
 use clap::Args;
+use killick_nodes::Settings;
 use killick_proof::receipt::Receipt;
 use killick_proof::trust::TrustFile;
 use tokio::runtime::Runtime;
 
 use crate::cli::Failure;
-use crate::nodechain::Settings;
 use crate::verify::files;
 
 /// Exit status where not all that was asked for is agreed on.

@@ -1,6 +1,6 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chainweb::devnet::{Account, Config, Devnet};
 use chainweb::pact::{Capability, Exec, command_hash};
@@ -42,13 +42,18 @@ fn command(key: &SecretKey, text: &str, gas_limit: u64) -> (Box<str>, Vec<u8>) {
         gas_limit,
         gas_price: "1e-8",
         ttl: 600,
-        creation_time: crate::input::time::now() / 1_000_000,
+        creation_time: now(),
         nonce: text,
     };
     let cmd = exec.to_cmd().unwrap();
     let hash = command_hash(&cmd);
     let command = Command { hash, sigs: vec![Some(hex::encode(key.sign(&hash.0)))], cmd };
     (hash.to_string().into(), command.to_transaction().into_bytes())
+}
+
+/// The present time in seconds since 1970.
+fn now() -> i64 {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64
 }
 
 fn key() -> SecretKey {
@@ -84,7 +89,7 @@ fn nobody() -> SocketAddr {
     TcpListener::bind(ANYWHERE).unwrap().local_addr().unwrap()
 }
 
-fn open(runtime: &Runtime, nodes: &[SocketAddr]) -> Result<NodeChain> {
+fn open(runtime: &Runtime, nodes: &[SocketAddr]) -> Result<NodeChain, OpenError> {
     let nodes = nodes.iter().map(|node| format!("http://{node}")).collect();
     let settings = Settings { nodes, timeout: Span::secs(2), ..Settings::default() };
     NodeChain::open(&settings, "development", runtime.handle().clone())

@@ -75,7 +75,7 @@ fn mined_at(network: &Network, chain: chainweb::ChainId, key: &Hash) -> Result<O
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use chainweb::devnet::{Account, Config};
     use chainweb::pact::{Capability, Exec, command_hash};
@@ -110,7 +110,7 @@ mod tests {
                 gas_limit: 400,
                 gas_price: "1e-8",
                 ttl: 600,
-                creation_time: crate::input::time::now() / 1_000_000,
+                creation_time: SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64,
                 nonce: text,
             };
             let cmd = exec.to_cmd().unwrap();

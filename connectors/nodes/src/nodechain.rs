@@ -1,9 +1,9 @@
 //! The chain port on nodes of a network, over HTTP.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
 use chainweb::Hash;
 use chainweb::client::{self, Branches, Client, Found, Meaning, Node, NodeError, Said, Trouble};
 use chainweb::pact::{Command, Outcome};
@@ -36,6 +36,54 @@ impl Default for Settings {
 /// Bytes in the longest file of certificates.
 const LARGEST_CA: u64 = 16 << 20;
 
+/// Settings that cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A setting outside its range.
+    #[error("{name} is {found}; it is {least} to {most}")]
+    Range {
+        /// The setting.
+        name: &'static str,
+        /// What was configured.
+        found: Span,
+        /// The least that it may be.
+        least: Span,
+        /// The most that it may be.
+        most: Span,
+    },
+    /// The certificates cannot be read.
+    #[error("ca_file {}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// The file of certificates is none.
+    #[error("ca_file {}: {size} bytes are too many", file.display())]
+    TooLarge {
+        /// The file.
+        file: PathBuf,
+        /// Its bytes.
+        size: u64,
+    },
+    /// The client cannot be made of them.
+    #[error(transparent)]
+    Client(#[from] client::ConfigError),
+}
+
+/// Why nodes cannot be the chain of a pipeline.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The settings cannot work.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A node is one of another network.
+    #[error(transparent)]
+    Network(#[from] NodeError),
+}
+
 impl Settings {
     /// Makes a relative path begin at the configuration's folder.
     pub fn resolve(&mut self, folder: Option<&Path>) {
@@ -47,27 +95,27 @@ impl Settings {
     /// The client that they say.
     ///
     /// # Errors
-    /// A setting is out of its range, an address is none, or the certificates cannot be read.
-    pub fn client(&self, network: &str) -> Result<Client> {
+    /// [`SettingsError`].
+    pub fn client(&self, network: &str) -> Result<Client, SettingsError> {
         let ranges = [
             ("connect_timeout", self.connect_timeout, Span::millis(100), Span::secs(60)),
             ("timeout", self.timeout, Span::secs(1), Span::secs(300)),
         ];
         for (name, found, least, most) in ranges {
             if !(least..=most).contains(&found) {
-                bail!("{name} is {found}; it is {least} to {most}");
+                return Err(SettingsError::Range { name, found, least, most });
             }
         }
         let mut config = client::Config::new(network, &self.nodes);
         config.connect_timeout = self.connect_timeout.duration();
         config.timeout = self.timeout.duration();
         if let Some(file) = &self.ca_file {
-            let named = || format!("ca_file {}", file.display());
-            let about = std::fs::metadata(file).with_context(named)?;
-            if about.len() > LARGEST_CA {
-                bail!("{}: {} bytes are too many", named(), about.len());
+            let unreadable = |cause| SettingsError::Unreadable { file: file.clone(), cause };
+            let size = std::fs::metadata(file).map_err(unreadable)?.len();
+            if size > LARGEST_CA {
+                return Err(SettingsError::TooLarge { file: file.clone(), size });
             }
-            config.authorities = Some(std::fs::read(file).with_context(named)?);
+            config.authorities = Some(std::fs::read(file).map_err(unreadable)?);
         }
         Ok(Client::new(&config)?)
     }
@@ -87,14 +135,14 @@ impl NodeChain {
     /// Looks at all nodes once. Where none answers, that is said and nothing else: nodes come back.
     ///
     /// # Errors
-    /// The settings cannot work, or a node is one of another network.
-    pub fn open(settings: &Settings, network: &str, runtime: Handle) -> Result<Self> {
+    /// [`OpenError`].
+    pub fn open(settings: &Settings, network: &str, runtime: Handle) -> Result<Self, OpenError> {
         let chain = Self { client: settings.client(network)?, branches: Branches::default(), runtime };
         chain.look_around()?;
         Ok(chain)
     }
 
-    fn look_around(&self) -> Result<()> {
+    fn look_around(&self) -> Result<(), OpenError> {
         let mut is_heard = false;
         for (node, outcome) in self.runtime.block_on(self.client.look()) {
             match outcome {
