@@ -23,7 +23,7 @@ macro_rules! schemas {
 }
 
 /// Every Avro schema.
-pub const SCHEMAS: [Schema; 12] = schemas![
+pub const SCHEMAS: [Schema; 13] = schemas![
     "accepted",
     "anchor",
     "anchor-state",
@@ -32,6 +32,7 @@ pub const SCHEMAS: [Schema; 12] = schemas![
     "batch-state",
     "dedup-delta",
     "event",
+    "lent",
     "proof-ready",
     "prove-state",
     "receipt",

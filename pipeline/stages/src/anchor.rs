@@ -16,10 +16,12 @@
 //! | `anchor.rs` | what comes in, and what is asked: intervals are cut here |
 //! | `anchor/fate.rs` | what becomes of an interval, look by look |
 //! | `anchor/lane.rs` | what is known of one partition of `checkpoints` |
+//! | `anchor/series.rs` | the same for later anchors of all logs, elsewhere |
 
 mod config;
 mod fate;
 mod lane;
+mod series;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,13 +35,15 @@ use crate::command::Builder;
 use crate::deployment::Deployment;
 use crate::ports::{ChainId, Sent};
 use crate::record::{Micros, Output, Partition, Record};
-use crate::route::{ANCHOR_LOG, CHECKPOINTS};
+use crate::route::{ANCHOR_LOG, ANCHORS, CHECKPOINTS};
 use crate::stage::{Answer, Halt, Part, Request, Stage, Tally};
-use crate::state::{AnchorState, Interval};
+use crate::state::{AnchorState, Interval, Position};
 use config::check;
 pub use config::{Choice, Config, ConfigError};
 use fate::{Ask, Flight};
 use lane::{Budget, Lane};
+use series::Later;
+pub use series::Series;
 
 /// Logs of one chain: an interval over so many stays below any log's limit for a record.
 const MAX_LOGS: usize = 1_000;
@@ -48,19 +52,63 @@ const MAX_LOGS: usize = 1_000;
 const MAX_ATTEMPTS: usize = 8;
 
 /// The key of the position in `anchor-log`.
-const POSITION: &[u8] = b"position";
+const POSITION: &str = "position";
 
 /// The stage.
 #[derive(Debug)]
 pub struct Anchor {
     deployment: Deployment,
+    /// The chains, in order of the partitions of the input.
+    chains: Box<[ChainId]>,
+    shelf: Shelf,
     config: Config,
     builder: Builder,
     /// The most that one command may cost, and that a lane may spend in a day: in 10^-12 of the coin.
     budget: Budget,
     lanes: BTreeMap<u32, Lane>,
+    /// For a series of later anchors: what it knows.
+    later: Option<Later>,
     /// What an operator has to know of, and was not told yet.
     alarms: Vec<(Partition, Box<str>)>,
+}
+
+/// Where a stage of this kind reads and writes.
+#[derive(Debug, Clone)]
+struct Shelf {
+    input: &'static str,
+    state: &'static str,
+    output: &'static str,
+    /// What stands before the names of intervals and of state: empty, or the series and a slash.
+    prefix: Box<str>,
+}
+
+impl Shelf {
+    /// The name of an interval of a lane, by which commands and anchors tell it from all others.
+    fn name(&self, lane: u32, interval: &Interval) -> String {
+        format!("{}{lane}/{}", self.prefix, interval.id)
+    }
+
+    /// The key of a record of state.
+    fn key(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The record that logs an interval as it is now.
+    fn intent(&self, number: u32, interval: &Interval) -> Output {
+        let state = AnchorState::Interval(interval.clone()).encode();
+        Output::new(Partition::new(self.state, number), self.key(&interval.id), state)
+    }
+
+    /// The record that ends an interval.
+    fn end(&self, number: u32, interval: &Interval) -> Output {
+        Output::new(Partition::new(self.state, number), self.key(&interval.id), bytes::Bytes::new())
+    }
+
+    /// The record that says how far the input is done.
+    fn position(&self, number: u32, position: Position) -> Output {
+        let state = AnchorState::Position(position).encode();
+        Output::new(Partition::new(self.state, number), self.key(POSITION), state)
+    }
 }
 
 impl Anchor {
@@ -69,7 +117,7 @@ impl Anchor {
     /// # Errors
     /// [`ConfigError`].
     pub fn new(deployment: &Deployment, config: &Config, key: SecretKey) -> Result<Self, ConfigError> {
-        check(config)?;
+        check(config, false)?;
         for &chain in deployment.chains() {
             let is_its = |log: &u32| deployment.chain_of(*log).is_some_and(|(its, _)| its == chain);
             let logs = (0..deployment.logs()).filter(is_its).count();
@@ -77,9 +125,21 @@ impl Anchor {
                 return Err(ConfigError::Logs { chain, logs });
             }
         }
+        let shelf = Shelf { input: CHECKPOINTS, state: ANCHOR_LOG, output: ANCHORS, prefix: "".into() };
+        Self::on(deployment, (deployment.network(), deployment.chains()), shelf, config, key)
+    }
+
+    /// The stage on the chains of a network.
+    fn on(
+        deployment: &Deployment,
+        (network, chains): (&str, &[ChainId]),
+        shelf: Shelf,
+        config: &Config,
+        key: SecretKey,
+    ) -> Result<Self, ConfigError> {
         let account = || format!("k:{}", hex::encode(key.public().as_bytes()));
         let builder = Builder {
-            network: deployment.network().into(),
+            network: network.into(),
             name: deployment.nonce_prefix().into(),
             sender: config.sender.clone().unwrap_or_else(account).into(),
             key,
@@ -88,13 +148,28 @@ impl Anchor {
             ttl: config.ttl,
         };
         builder.build(0, "0", 0, 0, "")?;
-        let budget = Budget::new(config)?;
-        let (deployment, config) = (deployment.clone(), config.clone());
-        Ok(Self { deployment, config, builder, budget, lanes: BTreeMap::new(), alarms: Vec::new() })
+        Ok(Self {
+            deployment: deployment.clone(),
+            chains: chains.into(),
+            shelf,
+            config: config.clone(),
+            builder,
+            budget: Budget::new(config)?,
+            lanes: BTreeMap::new(),
+            later: None,
+            alarms: Vec::new(),
+        })
     }
 
-    /// Makes an interval of what is open, done below offset `end`, and logs the intent to anchor it.
-    fn cut(&mut self, partition: &Partition, end: u64, cut: Micros, out: &mut Part) -> Result<(), Halt> {
+    /// Makes an interval of what is open, cut at log time `cut`, and logs the intent to anchor it. The input is then done
+    /// below offset `end`, and as of `time`.
+    fn cut(
+        &mut self,
+        partition: &Partition,
+        (end, cut): (u64, Micros),
+        time: Micros,
+        out: &mut Part,
+    ) -> Result<(), Halt> {
         let Some(own) = self.lanes.get(&partition.number).map(|lane| lane.chain) else { return Ok(()) };
         let chain = self.choose(own);
         let Some(lane) = self.lanes.get_mut(&partition.number) else { return Ok(()) };
@@ -106,18 +181,18 @@ impl Anchor {
             Interval { id, chain, cut, checkpoints, attempts: Vec::new(), version: 0, landing: None };
         let text =
             texts(&interval).and_then(|texts| tree(&self.deployment, texts)).map_err(|why| halt(&why))?;
-        let name = fate::name(partition.number, &interval);
+        let name = self.shelf.name(partition.number, &interval);
         let attempt = self.builder.build(chain, &name, cut, 0, &text.anchor_text());
         let attempt = attempt.map_err(|error| halt(&error))?;
         drop(text);
         interval.attempts.push(attempt);
-        out.outputs.push(intent(partition.number, &interval));
+        out.outputs.push(self.shelf.intent(partition.number, &interval));
         lane.flights.insert(end, Flight::new(interval, Ask::Send));
         if lane.spend(&self.budget, lane.time) {
             let why = "what it may spend in a day is spent ([anchor] spend_limit): checkpoints wait for the next day, from 00:00 UTC";
             self.alarms.push((partition.clone(), why.into()));
         }
-        lane.move_to(end, cut, partition.number, out);
+        lane.move_to(&self.shelf, end, time, out);
         Ok(())
     }
 
@@ -131,7 +206,7 @@ impl Anchor {
             flights.filter(|flight| flight.interval.chain == chain && flight.is_waiting()).count()
         };
         let busy = waiting(own);
-        let emptiest = self.deployment.chains().iter().copied().min_by_key(|chain| waiting(*chain));
+        let emptiest = self.chains.iter().copied().min_by_key(|chain| waiting(*chain));
         // One that waits is the normal case, and a chain is not left for it.
         emptiest.filter(|chain| waiting(*chain) + 1 < busy).unwrap_or(own)
     }
@@ -149,12 +224,6 @@ fn tree<'a>(deployment: &Deployment, texts: Vec<&'a str>) -> Result<AnchorTree<'
     AnchorTree::new(deployment.algorithm(), texts).map_err(|error| error.to_string())
 }
 
-fn intent(number: u32, interval: &Interval) -> Output {
-    let key = interval.id.to_string();
-    let state = AnchorState::Interval(interval.clone()).encode();
-    Output::new(Partition::new(ANCHOR_LOG, number), key, state)
-}
-
 fn halt(partition: &Partition, why: impl Into<Box<str>>) -> Halt {
     Halt { partition: partition.clone(), why: why.into() }
 }
@@ -162,8 +231,9 @@ fn halt(partition: &Partition, why: impl Into<Box<str>>) -> Halt {
 impl Stage for Anchor {
     fn assign(&mut self, partition: &Partition, next: u64) {
         let place = usize::try_from(partition.number).ok();
-        let Some(&chain) = place.and_then(|place| self.deployment.chains().get(place)) else { return };
-        self.lanes.insert(partition.number, Lane::new(chain, next));
+        let Some(&chain) = place.and_then(|place| self.chains.get(place)) else { return };
+        self.lanes.insert(partition.number, Lane::new(partition.number, chain, next));
+        self.forget_round();
     }
 
     fn restore_since(&self, _: Micros) -> Option<Micros> {
@@ -171,14 +241,16 @@ impl Stage for Anchor {
     }
 
     fn restore(&mut self, record: &Record) -> Result<(), Halt> {
-        let partition = Partition::new(CHECKPOINTS, record.partition.number);
+        let partition = Partition::new(self.shelf.input, record.partition.number);
+        // Other series have theirs in the same topic.
+        let Some(name) = record.key.strip_prefix(self.shelf.prefix.as_bytes()) else { return Ok(()) };
         let Some(lane) = self.lanes.get_mut(&partition.number) else { return Ok(()) };
         let damaged = |why: &dyn fmt::Display| {
-            halt(&partition, format!("{ANCHOR_LOG} at offset {}: {why}", record.offset))
+            halt(&partition, format!("{} at offset {}: {why}", self.shelf.state, record.offset))
         };
         let id = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<u64>().ok());
         if record.value.is_empty() {
-            let id = id(&record.key).ok_or_else(|| damaged(&"it ends an interval without an id"))?;
+            let id = id(name).ok_or_else(|| damaged(&"it ends an interval without an id"))?;
             lane.flights.remove(&id);
             return Ok(());
         }
@@ -200,6 +272,7 @@ impl Stage for Anchor {
 
     fn revoke(&mut self, partition: &Partition) {
         self.lanes.remove(&partition.number);
+        self.forget_round();
         self.alarms.retain(|(of, _)| of != partition);
     }
 
@@ -211,31 +284,38 @@ impl Stage for Anchor {
                 "there is no chain for this partition; the list of chains got shorter",
             ));
         };
-        if !std::mem::replace(&mut lane.is_checked, true) && lane.done.next != lane.next {
+        // A series may begin where the first records of time are gone.
+        let is_new = self.later.is_some() && lane.done.time == Micros::MIN;
+        if !std::mem::replace(&mut lane.is_checked, true) && lane.done.next != lane.next && !is_new {
             return Err(halt(
                 partition,
                 format!(
-                    "{ANCHOR_LOG} ends before offset {}, but {} is the next: the two do not belong together; find out \
-                     which was changed before going on, or checkpoints might be anchored twice",
-                    lane.done.next, lane.next
+                    "{} ends before offset {}, but {} is the next: the two do not belong together; find out which was \
+                     changed before going on, or checkpoints might be anchored twice",
+                    self.shelf.state, lane.done.next, lane.next
                 ),
             ));
         }
         let before = lane.time;
         lane.time = lane.time.max(record.append_time);
-        let (time, is_due) =
-            (lane.time, lane.due(&self.config, &self.budget).is_some_and(|due| lane.time >= due));
+        let time = lane.time;
+        let due = lane.due(&self.config, &self.budget, lane.since);
+        let is_due = due.is_some_and(|due| time >= due);
         lane.next = record.offset + 1;
+        if self.later.is_some() {
+            self.step_clock(record);
+            return Ok(());
+        }
         if record.is_tick() {
             if is_due {
-                self.cut(partition, record.offset + 1, time, out)?;
+                self.cut(partition, (record.offset + 1, time), time, out)?;
             } else if lane.open.is_empty() {
-                lane.move_to(record.offset + 1, time, partition.number, out);
+                lane.move_to(&self.shelf, record.offset + 1, time, out);
             }
             return Ok(());
         }
         if is_due {
-            self.cut(partition, record.offset, before, out)?;
+            self.cut(partition, (record.offset, before), before, out)?;
         }
         let Some(lane) = self.lanes.get_mut(&partition.number) else { return Ok(()) };
         lane.gather(&self.deployment, record).map_err(|why| {
@@ -253,11 +333,15 @@ impl Stage for Anchor {
     }
 
     fn tick_due(&self, partition: &Partition) -> Option<Micros> {
-        self.lanes.get(&partition.number)?.due(&self.config, &self.budget)
+        if self.later.is_some() {
+            return self.round_due(partition.number);
+        }
+        let lane = self.lanes.get(&partition.number)?;
+        lane.due(&self.config, &self.budget, lane.since)
     }
 
     fn requests(&mut self) -> Vec<(Partition, Request)> {
-        let mut requests = Vec::new();
+        let mut requests: Vec<_> = self.newest_request().into_iter().collect();
         for (number, lane) in &mut self.lanes {
             for flight in lane.flights.values_mut() {
                 let (Some(ask), Some(newest)) = (flight.ask.take(), flight.interval.attempts.last()) else {
@@ -275,7 +359,7 @@ impl Stage for Anchor {
                         after,
                     },
                 };
-                requests.push((Partition::new(CHECKPOINTS, *number), request));
+                requests.push((Partition::new(self.shelf.input, *number), request));
             }
         }
         requests
@@ -300,6 +384,7 @@ impl Stage for Anchor {
                 Some(id) => self.seen(partition, id, &look, out),
                 None => Ok(()),
             },
+            Answer::Newest(notes) => self.take_newest(partition, notes, out),
             Answer::BatchPut(_)
             | Answer::AnchorPut
             | Answer::BatchRead(_)

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use crate::avro::{AvroError, Reader, Writer};
-use crate::ports::BatchRecord;
+use crate::ports::{AnchorRecord, BatchRecord};
 
 /// Bytes from which ingest closes a frame: far below any log's limit for a record, far above what a record costs.
 pub const MAX_FRAME: usize = 256 << 10;
@@ -178,12 +178,43 @@ impl BatchRecord {
     }
 }
 
-/// A log's checkpoint in an anchor: a record of `anchors`.
+impl AnchorRecord {
+    /// The record of `lent`.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::with_capacity(self.anchor.len() + self.checkpoint.len() + 200);
+        out.string(&self.origin);
+        out.string(&self.series);
+        out.count(self.size);
+        out.string(&self.checkpoint);
+        // A string and bytes are written alike.
+        out.bytes(&self.anchor);
+        out.into_bytes()
+    }
+
+    /// Reads a record of `lent`.
+    ///
+    /// # Errors
+    /// [`AvroError`].
+    pub fn decode(value: &Bytes) -> Result<Self, AvroError> {
+        let mut reader = Reader::new(value);
+        let record = Self {
+            origin: reader.string()?.into(),
+            series: reader.string()?.into(),
+            size: reader.count()?,
+            checkpoint: reader.string()?.into(),
+            anchor: value.slice_ref(reader.string()?.as_bytes()),
+        };
+        reader.end()?;
+        Ok(record)
+    }
+}
+
+/// A log's checkpoint in an anchor: a record of `anchors`, or of `reanchors`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnchorFrame {
     /// The chain that the command was sent to.
     pub chain: u32,
-    /// The interval that the anchor closes: its partition of `checkpoints`, and its id there.
+    /// The interval that the anchor closes: its partition of `checkpoints`, and its id there; before them, its series.
     pub interval: Box<str>,
     /// The request key of the command that was found in a block.
     pub key: Box<str>,

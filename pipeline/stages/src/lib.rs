@@ -1,7 +1,7 @@
 //! The five stages of Killick as pure steps, and the ports they stand on.
 //!
 //! Read in the order of an event's way: [`route`], then [`ingest`], [`dedup`], [`batch`], [`anchor`], [`prove`], one file
-//! each. A stage is a [`stage::Stage`]: records and answers in, outputs and requests out; no clock, no I/O, no randomness.
+//! each; [`lend`] gives later anchors to earlier receipts. A stage is a [`stage::Stage`]: records and answers in, outputs and requests out; no clock, no I/O, no randomness.
 //! The shell that polls, steps and commits is written once, in the binary. [`ports`] is what it stands on.
 
 pub mod anchor;
@@ -21,6 +21,7 @@ mod form;
 pub mod frame;
 pub mod fsck;
 pub mod ingest;
+pub mod lend;
 pub mod manifest;
 pub mod mapping;
 pub mod ports;

@@ -82,6 +82,9 @@ pub enum ConfigError {
     /// A log whose checkpoints could not be verified.
     #[error("there is no key for log {0}")]
     NoKey(String),
+    /// A series that cannot be named so.
+    #[error("a series is named by 1 to 32 of a-z 0-9 -, not {0:?}")]
+    Series(String),
     /// Two keys that signatures cannot tell apart.
     #[error("the keys of the logs: {0}")]
     Keys(#[from] TrustError),
@@ -326,11 +329,7 @@ impl OpenLog {
 
     /// Whether another anchor that waits stands for the first one: the block of that one is lost.
     fn is_replaced(&self) -> bool {
-        let mut waiting = self.waiting.iter().map(|(_, frame)| frame);
-        let first = waiting.next();
-        first.is_some_and(|first| {
-            waiting.any(|frame| frame.interval == first.interval && frame.version > first.version)
-        })
+        is_replaced(self.waiting.iter().map(|(_, frame)| frame))
     }
 
     /// Begins to tell of the batches that the first anchor, which is stored now, newly covers, or covers anew.
@@ -379,7 +378,7 @@ impl OpenLog {
 }
 
 /// Verifies a batch as the catalog holds it.
-fn check(
+pub(crate) fn check(
     verifier: &mut Verifier,
     stored: Option<Box<StoredBatch>>,
     number: u64,
@@ -397,13 +396,23 @@ fn check(
         .map_err(|why| about(&why))
 }
 
+/// Whether another one of these anchors stands for the first: the block of that one is lost.
+pub(crate) fn is_replaced<'f>(mut waiting: impl Iterator<Item = &'f AnchorFrame>) -> bool {
+    let first = waiting.next();
+    first.is_some_and(|first| {
+        waiting.any(|frame| {
+            frame.interval == first.interval && frame.origin == first.origin && frame.version > first.version
+        })
+    })
+}
+
 /// Whether a chain's proof ends in this block.
-fn ends_in(spv: &Spv, block: &str) -> bool {
+pub(crate) fn ends_in(spv: &Spv, block: &str) -> bool {
     Header::decode(&spv.header).is_ok_and(|header| header.hash.to_string() == block)
 }
 
 /// Puts together the anchor as it will stand in receipts.
-fn anchor_of(frame: &AnchorFrame, spv: &Spv, network: &str) -> Result<Anchor, String> {
+pub(crate) fn anchor_of(frame: &AnchorFrame, spv: &Spv, network: &str) -> Result<Anchor, String> {
     let about = |why: &dyn fmt::Display| format!("the chain's proof of {} is none: {why}", frame.key);
     let text = AnchorText::parse(&frame.text).map_err(|error| about(&error))?;
     let proof = Proof::parse(&spv.proof).map_err(|error| about(&error))?;

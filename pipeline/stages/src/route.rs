@@ -27,6 +27,16 @@ pub const PROOFS: &str = "proofs";
 pub const RECEIPTS: &str = "receipts";
 /// The topic of prove's state.
 pub const PROVE_LOG: &str = "prove-log";
+/// The topic that lets time pass for re-anchoring, and takes the wish to do it now: key the series, value [`NOW`].
+pub const REANCHOR: &str = "reanchor";
+/// The topic of reanchor's state: intents.
+pub const REANCHOR_LOG: &str = "reanchor-log";
+/// The topic of checkpoints that are anchored once more, elsewhere.
+pub const REANCHORS: &str = "reanchors";
+/// The topic of the anchors that all earlier receipts of a log have gained.
+pub const LENT: &str = "lent";
+/// The wish to anchor a series now, as [`REANCHOR`] carries it.
+pub const NOW: &[u8] = b"now";
 /// The topic to which every stage writes what each of its transactions did; see [`crate::manifest`].
 pub const AUDIT: &str = "audit";
 
@@ -84,7 +94,40 @@ pub const ROUTE: [Hop; 5] = [
     },
 ];
 
-/// Whether a topic is one that the stages write: it belongs to a deployment and to nobody else.
+/// The two stages of a series of later anchors, where one is configured. No event meets them: they take a log's newest
+/// checkpoint to another chain or network, and lend its anchor to all that the log has.
+pub const REANCHORING: [Hop; 2] = [
+    Hop {
+        stage: "reanchor",
+        reads: &[REANCHOR],
+        writes: &[REANCHORS],
+        state: Some(REANCHOR_LOG),
+        key: "one partition",
+    },
+    Hop { stage: "lend", reads: &[REANCHORS], writes: &[LENT], state: None, key: "one partition" },
+];
+
+/// The stage of that name.
+pub fn hop(stage: &str) -> Option<&'static Hop> {
+    const ALL: [&[Hop]; 2] = [&ROUTE, &REANCHORING];
+    ALL.into_iter().flatten().find(|hop| hop.stage == stage)
+}
+
+/// The consumer group of a stage of a series of later anchors: each series has its own.
+pub fn group(stage: &str, series: &str) -> String {
+    format!("{stage}-{series}")
+}
+
+/// Whether a topic is one that stages write: it belongs to a deployment and to nobody else.
 pub fn is_inner(topic: &str) -> bool {
-    ROUTE.iter().any(|hop| hop.writes.contains(&topic) || hop.state == Some(topic)) || topic == AUDIT
+    is_of(&ROUTE, topic) || is_of(&REANCHORING, topic) || topic == AUDIT || topic == REANCHOR
+}
+
+/// Whether a topic is there for a series of later anchors alone.
+pub fn is_reanchoring(topic: &str) -> bool {
+    is_of(&REANCHORING, topic) || topic == REANCHOR
+}
+
+fn is_of(hops: &[Hop], topic: &str) -> bool {
+    hops.iter().any(|hop| hop.writes.contains(&topic) || hop.state == Some(topic))
 }

@@ -50,12 +50,7 @@ pub fn anchors_in(
 ///
 /// # Errors
 /// [`CatalogError`].
-pub fn covered(
-    catalog: &dyn Catalog,
-    origin: &str,
-    series: &str,
-    size: u64,
-) -> Result<u64, CatalogError> {
+pub fn covered(catalog: &dyn Catalog, origin: &str, series: &str, size: u64) -> Result<u64, CatalogError> {
     let (mut low, mut high) = (0, size);
     while low < high {
         let middle = low + (high - low) / 2;
@@ -65,6 +60,21 @@ pub fn covered(
         }
     }
     Ok(low)
+}
+
+/// The newest checkpoint of each log of the catalog that the series does not anchor yet, ascending by origin.
+///
+/// # Errors
+/// [`CatalogError`].
+pub fn newest(catalog: &dyn Catalog, series: &str) -> Result<Vec<Box<str>>, CatalogError> {
+    let mut notes = Vec::new();
+    for origin in catalog.origins()? {
+        let Some(last) = catalog.log_size(&origin)?.checked_sub(1) else { continue };
+        if anchors_in(catalog, &origin, series, last)?.is_empty() {
+            notes.extend(catalog.batch(&origin, last)?.map(|batch| batch.checkpoint));
+        }
+    }
+    Ok(notes)
 }
 
 #[cfg(test)]

@@ -165,6 +165,11 @@ pub enum Request {
         /// The size of a checkpoint whose anchor is in the catalog.
         size: u64,
     },
+    /// Find the newest checkpoint of each log that the series does not anchor yet: [`crate::series::newest`].
+    Newest {
+        /// The name of the series.
+        series: Box<str>,
+    },
     /// Give these bytes to a chain: `command` is the JSON text of a signed Pact command.
     Send {
         /// The chain.
@@ -207,6 +212,8 @@ pub enum Answer {
     BatchRead(Option<Box<StoredBatch>>),
     /// The first batch that has its proof by the checkpoint that was asked for.
     FirstCovered(u64),
+    /// The signed checkpoints, ascending by origin.
+    Newest(Vec<Box<str>>),
     /// What the chain said to the command with this request key. A hint: the truth is in a block.
     Sent(Box<str>, Sent),
     /// What became of the commands with these request keys, which are the request's.

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use killick_stages::envelope::{self, Event};
 use killick_stages::frame::{AcceptedEvent, AcceptedFrame, AnchorFrame, Copy, UniqueFrame};
 use killick_stages::manifest::Manifest;
-use killick_stages::ports::BatchRecord;
+use killick_stages::ports::{AnchorRecord, BatchRecord};
 use killick_stages::ready::{Block, ProofReady, ReceiptReady};
 use killick_stages::record::Partition;
-use killick_stages::route::{AUDIT, ROUTE};
+use killick_stages::route::{AUDIT, REANCHORING, ROUTE};
 use killick_stages::stage::{Sum, Tally};
 use killick_stages::state::{
     AnchorState, Attempt, BatchState, DedupDelta, DeltaGroup, Interval, Landing, Position, ProveState,
@@ -174,6 +174,15 @@ proptest! {
     }
 
     #[test]
+    fn later_anchors_are_avro(texts in (text(), text(), text(), text()), size in count()) {
+        let (origin, series, checkpoint, anchor) = texts;
+        let record = AnchorRecord { origin, series, size, checkpoint, anchor: Bytes::from(String::from(anchor)) };
+        let encoded = record.encode();
+        read("lent", &encoded);
+        prop_assert_eq!(AnchorRecord::decode(&encoded), Ok(record));
+    }
+
+    #[test]
     fn proofs_are_avro(
         texts in (text(), text(), text()), numbers in (count(), count(), count()), times in any::<(i64, i64)>(),
         tenants in vec(text(), 0..5), block in prop::option::of(block()), header in bytes(),
@@ -244,6 +253,7 @@ proptest! {
         let _ = Manifest::decode(&value);
         let _ = BatchRecord::decode(&value);
         let _ = AnchorFrame::decode(&value);
+        let _ = AnchorRecord::decode(&value);
         let _ = ProofReady::decode(&value);
         let framed = Bytes::from([&[0; 5], &value[..]].concat());
         let _ = ProofReady::decode(&framed);
@@ -284,6 +294,7 @@ fn the_list_of_topics_has_those_of_the_route_and_no_other() {
     let listed: BTreeSet<String> = topic_list().topics.into_keys().collect();
     let routed: BTreeSet<String> = ROUTE
         .iter()
+        .chain(&REANCHORING)
         .flat_map(|hop| hop.reads.iter().chain(hop.writes).copied().chain(hop.state))
         .chain([AUDIT])
         .map(str::to_owned)
@@ -294,7 +305,7 @@ fn the_list_of_topics_has_those_of_the_route_and_no_other() {
 #[test]
 fn state_has_the_partitions_of_the_input_it_belongs_to() {
     let topics = topic_list().topics;
-    for hop in ROUTE {
+    for hop in ROUTE.iter().chain(&REANCHORING) {
         if let Some(state) = hop.state {
             for input in hop.reads {
                 assert_eq!(topics[state].partitions, topics[*input].partitions, "{state} beside {input}");
@@ -310,13 +321,23 @@ fn every_topic_says_all_that_is_needed_and_names_a_schema_that_is_there() {
     let mut named = BTreeSet::new();
     for (name, topic) in list.topics {
         assert!(!topic.purpose.is_empty() && !topic.key.is_empty(), "{name}");
-        assert!(["logs", "chains", "free"].contains(&&*topic.partitions), "{name}: {}", topic.partitions);
+        assert!(
+            ["logs", "chains", "one", "free"].contains(&&*topic.partitions),
+            "{name}: {}",
+            topic.partitions
+        );
         assert_eq!(topic.retention.is_some(), topic.cleanup == "delete", "{name}");
         assert!(["delete", "compact"].contains(&&*topic.cleanup), "{name}: {}", topic.cleanup);
         match killick_schemas::schema(&topic.schema) {
+            // Later anchors go the same way as the first.
+            Some(_) if ["reanchors", "reanchor-log"].contains(&&*name) => {}
             Some(_) => assert!(named.insert(topic.schema), "{name}: its schema has another topic"),
             None => {
-                assert!(["checkpoints", "rejected"].contains(&&*name), "{name}: no schema {}", topic.schema)
+                assert!(
+                    ["checkpoints", "rejected", "reanchor"].contains(&&*name),
+                    "{name}: no schema {}",
+                    topic.schema
+                )
             }
         }
     }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::MAX_LOGS;
+use crate::deployment::MAX_CHAINS;
 use crate::ports::ChainId;
 use crate::span::Span;
 
@@ -10,7 +11,8 @@ use crate::span::Span;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// How long checkpoints are gathered for one command, in log time. 10 ms to 1 h; default 30 s.
+    /// How long checkpoints are gathered for one command, in log time. 10 ms to 1 h; default 30 s. For a series of later
+    /// anchors: between two of its commands. 1 min to 366 d.
     pub interval: Span,
     /// Blocks above a command's until it counts as final. 1 to 120; default 20.
     pub depth: u64,
@@ -104,6 +106,12 @@ pub enum ConfigError {
         /// The least that makes sense.
         least: String,
     },
+    /// A series that cannot be named so.
+    #[error("a series is named by 1 to 32 of a-z 0-9 -, not {0:?}")]
+    Series(String),
+    /// A series without chains, or with too many.
+    #[error("a series has 1 to {MAX_CHAINS} chains, not {0}")]
+    Chains(usize),
     /// More logs on one chain than an interval's record holds.
     #[error("chain {chain} has {logs} logs; it may have {MAX_LOGS}: add chains")]
     Logs {
@@ -114,10 +122,15 @@ pub enum ConfigError {
     },
 }
 
-/// Whether the settings are in their ranges.
-pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+/// Whether the settings are in their ranges: those of the deployment's own anchors, or of a series of later ones.
+pub(super) fn check(config: &Config, is_series: bool) -> Result<(), ConfigError> {
+    let interval = if is_series {
+        ("interval", config.interval, Span::secs(60), Span::secs(366 * 86_400), "1m to 366d")
+    } else {
+        ("interval", config.interval, Span::millis(10), Span::secs(3_600), "10ms to 1h")
+    };
     let spans = [
-        ("interval", config.interval, Span::millis(10), Span::secs(3_600), "10ms to 1h"),
+        interval,
         ("poll", config.poll, Span::millis(10), Span::secs(600), "10ms to 10m"),
         ("ttl", config.ttl, Span::secs(120), Span::secs(86_400), "2m to 1d"),
     ];

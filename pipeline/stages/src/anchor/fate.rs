@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use killick_proof::checkpoint::Checkpoint;
 
-use super::{Anchor, MAX_ATTEMPTS, halt, intent, texts, tree};
+use super::{Anchor, MAX_ATTEMPTS, halt, texts, tree};
 use crate::command::next_number;
 use crate::frame::AnchorFrame;
 use crate::ports::{Look, Mined};
 use crate::record::{Micros, Output, Partition};
-use crate::route::{ANCHOR_LOG, ANCHORS};
 use crate::stage::{Halt, Part};
 use crate::state::{Interval, Landing};
 
@@ -61,11 +60,6 @@ impl Flight {
     pub(super) fn is_waiting(&self) -> bool {
         !self.is_mined && !self.is_final()
     }
-}
-
-/// The name of an interval of a lane, by which commands and anchors tell it from all others.
-pub(super) fn name(lane: u32, interval: &Interval) -> String {
-    format!("{lane}/{}", interval.id)
 }
 
 impl Anchor {
@@ -117,7 +111,8 @@ impl Anchor {
     fn watch(&mut self, partition: &Partition, id: u64, look: &Look, out: &mut Part) -> bool {
         let (depth, watch) = (self.config.depth, self.config.watch);
         let seldom = self.config.poll.duration().saturating_mul(SELDOM);
-        let Some(flight) = self.flight(partition, id) else { return true };
+        let lane = self.lanes.get_mut(&partition.number);
+        let Some(flight) = lane.and_then(|lane| lane.flights.get_mut(&id)) else { return true };
         let Some(landing) = &mut flight.interval.landing else { return false };
         let deep = landing.height.saturating_add(depth);
         let is_there = look.mined.as_ref().is_some_and(|mined| mined.block == landing.block);
@@ -137,7 +132,7 @@ impl Anchor {
                  this is no fork of a single node, set [anchor] depth higher",
             flight.interval.chain, landing.block, landing.height
         );
-        out.outputs.push(intent(partition.number, &flight.interval));
+        out.outputs.push(self.shelf.intent(partition.number, &flight.interval));
         self.alarms.push((partition.clone(), why.into()));
         false
     }
@@ -163,7 +158,7 @@ impl Anchor {
         if self.config.watch == 0 {
             self.end(partition, id, out);
         } else {
-            out.outputs.push(intent(partition.number, &interval));
+            out.outputs.push(self.shelf.intent(partition.number, &interval));
         }
         Ok(())
     }
@@ -184,13 +179,17 @@ impl Anchor {
         let text: Box<str> = tree.anchor_text().into();
         for (index, (note, leaf)) in interval.checkpoints.iter().zip(tree.texts()).enumerate() {
             let checkpoint = Checkpoint::parse(leaf).map_err(|error| halt(&error))?;
-            let log = self.deployment.log_of_origin(checkpoint.origin);
+            let log = match &self.later {
+                // Logs of other generations are in it too.
+                Some(_) => Some(0),
+                None => self.deployment.log_of_origin(checkpoint.origin),
+            };
             let log = log.ok_or_else(|| halt(&format_args!("{} is no log of ours", checkpoint.origin)))?;
             let index = index as u64;
             let path = tree.path(index).map_err(|error| halt(&error))?;
             let frame = AnchorFrame {
                 chain: interval.chain,
-                interval: name(partition.number, interval).into(),
+                interval: self.shelf.name(partition.number, interval).into(),
                 key: mined.key.clone(),
                 height: mined.height,
                 block: mined.block.clone(),
@@ -203,7 +202,7 @@ impl Anchor {
                 path: path.iter().map(|hash| *hash.as_bytes()).collect(),
             };
             let key = frame.origin.to_string();
-            out.outputs.push(Output::new(Partition::new(ANCHORS, log), key, frame.encode()));
+            out.outputs.push(Output::new(Partition::new(self.shelf.output, log), key, frame.encode()));
         }
         Ok(())
     }
@@ -212,8 +211,7 @@ impl Anchor {
     fn end(&mut self, partition: &Partition, id: u64, out: &mut Part) {
         let Some(lane) = self.lanes.get_mut(&partition.number) else { return };
         if let Some(flight) = lane.flights.remove(&id) {
-            let state = Partition::new(ANCHOR_LOG, partition.number);
-            out.outputs.push(Output::new(state, flight.interval.id.to_string(), bytes::Bytes::new()));
+            out.outputs.push(self.shelf.end(partition.number, &flight.interval));
         }
     }
 
@@ -246,7 +244,7 @@ impl Anchor {
             let number = next_number(interval.cut, last, tip);
             let tree = texts(interval).and_then(|texts| tree(&self.deployment, texts));
             let text = tree.map_err(|why| halt(&why))?.anchor_text();
-            let name = name(partition.number, interval);
+            let name = self.shelf.name(partition.number, interval);
             let attempt = self.builder.build(interval.chain, &name, interval.cut, number, &text);
             interval.attempts.push(attempt.map_err(|error| halt(&error))?);
             (flight.ask, flight.is_refused, flight.expired_at) = (Some(Ask::Send), false, None);
@@ -256,10 +254,10 @@ impl Anchor {
         interval.attempts.retain(|attempt| spent != Some(&*attempt.key));
         let old = interval.attempts.len().saturating_sub(MAX_ATTEMPTS);
         interval.attempts.drain(..old);
-        out.outputs.push(intent(partition.number, interval));
+        out.outputs.push(self.shelf.intent(partition.number, interval));
         if is_needed {
             lane.spend(&self.budget, tip);
-            out.outputs.push(lane.position(partition.number));
+            out.outputs.push(self.shelf.position(partition.number, lane.done));
         }
         Ok(())
     }

@@ -7,13 +7,12 @@ use killick_proof::checkpoint::Checkpoint;
 use killick_proof::note::Note;
 
 use super::fate::Flight;
-use super::{Config, ConfigError, POSITION};
+use super::{Config, ConfigError, Shelf};
 use crate::deployment::Deployment;
 use crate::ports::ChainId;
-use crate::record::{Micros, Output, Partition, Record};
-use crate::route::ANCHOR_LOG;
+use crate::record::{Micros, Record};
 use crate::stage::Part;
-use crate::state::{AnchorState, Position};
+use crate::state::Position;
 
 /// Microseconds in a day.
 const DAY: Micros = 86_400_000_000;
@@ -48,6 +47,8 @@ impl Budget {
 /// What is known of one lane.
 #[derive(Debug)]
 pub(super) struct Lane {
+    /// Its number: the partition.
+    number: u32,
     /// The chain that its logs have.
     pub(super) chain: ChainId,
     /// The offset of the next record.
@@ -68,8 +69,9 @@ pub(super) struct Lane {
 
 impl Lane {
     /// A lane to this chain of which nothing is known yet.
-    pub(super) fn new(chain: ChainId, next: u64) -> Self {
+    pub(super) fn new(number: u32, chain: ChainId, next: u64) -> Self {
         Self {
+            number,
             chain,
             next,
             is_checked: false,
@@ -82,41 +84,45 @@ impl Lane {
     }
 
     /// Moves the input offset, with its state.
-    pub(super) fn move_to(&mut self, next: u64, time: Micros, number: u32, out: &mut Part) {
+    pub(super) fn move_to(&mut self, shelf: &Shelf, next: u64, time: Micros, out: &mut Part) {
         self.done = Position { next, time, ..self.done };
-        out.outputs.push(self.position(number));
+        out.outputs.push(shelf.position(self.number, self.done));
         out.through = Some(next);
-    }
-
-    /// The record that says how far the input is done.
-    pub(super) fn position(&self, number: u32) -> Output {
-        let state = AnchorState::Position(self.done).encode();
-        Output::new(Partition::new(ANCHOR_LOG, number), POSITION, state)
     }
 
     /// Takes a checkpoint in, unless a newer one of its log is.
     pub(super) fn gather(&mut self, deployment: &Deployment, record: &Record) -> Result<(), String> {
         let note = std::str::from_utf8(&record.value).map_err(|error| error.to_string())?;
-        let text = Note::parse(note).map_err(|error| error.to_string())?.text();
-        let checkpoint = Checkpoint::parse(text).map_err(|error| error.to_string())?;
-        checkpoint.log_origin().map_err(|error| error.to_string())?;
-        if deployment.log_of_origin(checkpoint.origin).is_none() {
-            return Err(format!("{} is no log of this deployment", checkpoint.origin));
+        let (origin, size) = newest_of(note)?;
+        if deployment.log_of_origin(&origin).is_none() {
+            return Err(format!("{origin} is no log of this deployment"));
         }
         self.since.get_or_insert(self.time);
-        let newest = self.open.get(checkpoint.origin).map(|(size, _)| *size);
-        if newest.is_none_or(|size| size < checkpoint.size) {
-            self.open.insert(checkpoint.origin.into(), (checkpoint.size, note.into()));
+        let newest = self.open.get(&origin).map(|(size, _)| *size);
+        if newest.is_none_or(|newest| newest < size) {
+            self.open.insert(origin, (size, note.into()));
         }
         Ok(())
     }
 
-    /// The log time from which on the open interval is over; `None` while nothing is open, or no more fits in flight.
-    pub(super) fn due(&self, config: &Config, budget: &Budget) -> Option<Micros> {
+    /// The largest size of each log in intervals that are looked after, by origin.
+    pub(super) fn on_their_way(&self) -> BTreeMap<Box<str>, u64> {
+        let mut sizes: BTreeMap<Box<str>, u64> = BTreeMap::new();
+        let notes = self.flights.values().flat_map(|flight| &flight.interval.checkpoints);
+        for (origin, size) in notes.filter_map(|note| newest_of(note).ok()) {
+            let known = sizes.entry(origin).or_default();
+            *known = size.max(*known);
+        }
+        sizes
+    }
+
+    /// The log time from which on an interval that began at `since` is over; `None` while none has begun, or no more fits in
+    /// flight.
+    pub(super) fn due(&self, config: &Config, budget: &Budget, since: Option<Micros>) -> Option<Micros> {
         if self.flights.values().filter(|flight| !flight.is_final()).count() >= config.in_flight {
             return None;
         }
-        let due = self.since?.saturating_add(config.interval.micros());
+        let due = since?.saturating_add(config.interval.micros());
         // Of a day that is spent, the next one is waited for.
         Some(if self.affords(budget, due) {
             due
@@ -146,4 +152,12 @@ impl Lane {
         let has = |flight: &Flight| flight.interval.attempts.iter().any(|attempt| *attempt.key == *key);
         self.flights.iter().find(|(_, flight)| has(flight)).map(|(id, _)| *id)
     }
+}
+
+/// The log's origin and the size of a signed checkpoint.
+pub(super) fn newest_of(note: &str) -> Result<(Box<str>, u64), String> {
+    let text = Note::parse(note).map_err(|error| error.to_string())?.text();
+    let checkpoint = Checkpoint::parse(text).map_err(|error| error.to_string())?;
+    checkpoint.log_origin().map_err(|error| error.to_string())?;
+    Ok((checkpoint.origin.into(), checkpoint.size))
 }

@@ -110,7 +110,7 @@ fn sent_by(mut anchor: Anchor) -> (Anchor, Part, Box<str>) {
 }
 
 fn interval(part: &Part) -> Interval {
-    let state = to(part, ANCHOR_LOG).into_iter().find(|output| &*output.key != POSITION).unwrap();
+    let state = to(part, ANCHOR_LOG).into_iter().find(|output| &*output.key != POSITION.as_bytes()).unwrap();
     match AnchorState::decode(&state.value).unwrap() {
         AnchorState::Interval(interval) => interval,
         AnchorState::Position(_) => panic!("a position"),

@@ -99,7 +99,9 @@ impl Fsck<'_> {
             self.find(Part::Anchor, origin, size, why);
             return Ok(());
         }
-        for (anchor, _) in receipt.anchors.iter().zip(&records).filter(|(_, record)| &*record.series == series) {
+        for (anchor, _) in
+            receipt.anchors.iter().zip(&records).filter(|(_, record)| &*record.series == series)
+        {
             let alone = Receipt { anchors: vec![anchor.clone()], ..receipt.clone() };
             let report = self.verifier.verify_parts(&Parts::from(alone), None);
             self.figures.trusted += u64::from(report.level == Level::Trusted);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use killick_proof::batch::BatchHeader;
-use killick_proof::receipt::Receipt;
+use killick_proof::receipt::{Anchor, Block, Receipt};
 use killick_proof::report::{Level, Verdict};
 use killick_proof::statement::{Attestation, Statement};
 use killick_proof::trust::{LogKey, Trust, TrustFile};
@@ -12,14 +12,15 @@ use killick_stages::batch::Batch;
 use killick_stages::dedup::{self, Dedup};
 use killick_stages::derive::{Deriver, Receipts};
 use killick_stages::frame::{AcceptedFrame, AnchorFrame, Copy, UniqueFrame};
-use killick_stages::ports::{BatchRecord, Catalog, Place};
+use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, Place};
 use killick_stages::ready::{ProofReady, ReceiptReady, event_key, is_correction};
 use killick_stages::record::{Partition, Record};
+use killick_stages::series::{OWN, anchors_in};
 use killick_stages::stage::{Part, Stage};
 
 use super::audit::{audited, settings};
 use super::registry;
-use super::world::{INPUT_TOPICS, Sim, prove_config, signers};
+use super::world::{INPUT_TOPICS, SERIES_CHAIN, Sim, prove_config, signers};
 
 type Verdicts<T = ()> = Result<T, String>;
 
@@ -31,6 +32,7 @@ pub fn judge(sim: &Sim) -> Verdicts {
     one_proof_a_batch(sim)?;
     one_receipt_an_event(sim)?;
     no_batch_is_anchored_twice(sim)?;
+    later_anchors_are_lent_once(sim)?;
     receipts_verify(sim)?;
     a_replay_is_the_same(sim)?;
     the_audit_is_clean(sim)
@@ -237,7 +239,10 @@ fn one_receipt_an_event(sim: &Sim) -> Verdicts {
                     format!("{} is not the next", about())
                 })?;
                 let place = Place { origin: proof.origin.clone(), number: proof.number, index };
-                let stored = deriver.receipt_of(&place).map_err(|error| error.to_string())?;
+                let mut stored = deriver.receipt_of(&place).map_err(|error| error.to_string())?;
+                // Later anchors come after the receipt was published.
+                let later = |anchor: &Anchor| anchor.block.chain == u64::from(SERIES_CHAIN);
+                stored.iter_mut().for_each(|receipt| receipt.anchors.retain(|anchor| !later(anchor)));
                 let (stored, derived) = (stored.unwrap(), derived.get(index).unwrap());
                 // A smaller checkpoint may be final later than a larger one: from then on the catalog derives by it. And
                 // where a block was lost, it has the anchor that came after it as well.
@@ -273,7 +278,7 @@ fn no_batch_is_anchored_twice(sim: &Sim) -> Verdicts {
         }
         let origin = sim.deployment.origin(log).unwrap();
         for number in 0..batches(sim, log).len() as u64 {
-            let anchors = sim.world.catalog.anchors_of(origin, number).unwrap();
+            let anchors = anchors_in(&sim.world.catalog, origin, OWN, number).unwrap();
             ensure(anchors.len() == 1 || sim.faults.deep && !anchors.is_empty(), || {
                 format!("log {log}: batch {number} has {} anchors", anchors.len())
             })?;
@@ -309,6 +314,31 @@ fn no_batch_is_anchored_twice(sim: &Sim) -> Verdicts {
     Ok(())
 }
 
+/// Each checkpoint that is anchored later is lent once, as the catalog has it; and told of once, or as another version where a
+/// deep block was lost.
+fn later_anchors_are_lent_once(sim: &Sim) -> Verdicts {
+    let mut told: BTreeMap<(String, String), u32> = BTreeMap::new();
+    let mut frames = BTreeSet::new();
+    for record in real(sim, "reanchors", 0) {
+        let frame = AnchorFrame::decode(&record.value).unwrap();
+        let version = told.entry((frame.interval.to_string(), frame.origin.to_string())).or_default();
+        *version += 1;
+        ensure(frame.version == *version && (*version == 1 || sim.faults.deep), || {
+            format!("{} of {} is told of {version} times", frame.interval, frame.origin)
+        })?;
+        frames.insert((frame.origin, frame.size));
+    }
+    let mut lent = BTreeSet::new();
+    for record in real(sim, "lent", 0) {
+        let anchor = AnchorRecord::decode(&record.value).unwrap();
+        let stored = sim.world.catalog.anchors_of(&anchor.origin, anchor.size - 1).unwrap();
+        ensure(stored.contains(&anchor), || format!("the catalog lacks {anchor:?}"))?;
+        let is_new = lent.insert((anchor.origin.clone(), anchor.size));
+        ensure(is_new || sim.faults.deep, || format!("{} at {} is lent twice", anchor.origin, anchor.size))?;
+    }
+    ensure(lent == frames, || format!("told of {frames:?}, lent {lent:?}"))
+}
+
 /// The receipt of each leaf verifies in a verifier that shares nothing with the pipeline, and its block is on the chain.
 fn receipts_verify(sim: &Sim) -> Verdicts {
     let keys = signers(&sim.deployment);
@@ -323,11 +353,19 @@ fn receipts_verify(sim: &Sim) -> Verdicts {
                 let receipt = deriver.receipt_of(&place).map_err(|error| error.to_string())?;
                 let receipt = receipt.ok_or_else(|| format!("{place:?} has no receipt"))?;
                 ensure(receipt.statement == *statement, || format!("{place:?} is another event"))?;
-                let block = &receipt.anchors.last().unwrap().block;
-                let chain = &sim.world.chains[&(block.chain as u32)];
-                ensure(chain.is_canonical(block.hash.as_bytes()), || {
-                    format!("{place:?}: the block is orphaned")
-                })?;
+                // The last of each place counts.
+                let last: BTreeMap<bool, &Block> = receipt
+                    .anchors
+                    .iter()
+                    .map(|anchor| (anchor.block.chain == u64::from(SERIES_CHAIN), &anchor.block))
+                    .collect();
+                ensure(last.len() == 2, || format!("{place:?} has not both anchors"))?;
+                for block in last.values() {
+                    let chain = &sim.world.chains[&(block.chain as u32)];
+                    ensure(chain.is_canonical(block.hash.as_bytes()), || {
+                        format!("{place:?}: the block is orphaned")
+                    })?;
+                }
                 let report = verifier.verify(receipt.to_json().as_bytes(), None);
                 ensure(report.verdict(Level::Anchored) == Verdict::Reached, || {
                     format!("{place:?}: {report:?}")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use killick_stages::ports::{LogError, Reader};
 use killick_stages::record::{Micros, Output, Partition, Record};
-use killick_stages::route::ROUTE;
+use killick_stages::route;
 use killick_stages::stage::Part;
 
 use super::Dice;
@@ -91,7 +91,7 @@ impl Reader for SimReader<'_> {
     }
 
     fn committed(&mut self, group: &str, partition: &Partition) -> Result<Option<u64>, LogError> {
-        let stage = ROUTE.iter().map(|hop| hop.stage).find(|stage| *stage == group);
+        let stage = route::hop(group).map(|hop| hop.stage);
         Ok(stage.and_then(|stage| self.log.committed.get(&(stage, partition.clone())).copied()))
     }
 

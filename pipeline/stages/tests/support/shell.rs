@@ -12,9 +12,11 @@ use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{BatchRecord, Catalog};
 use killick_stages::record::{Micros, Output, Partition, Record};
 use killick_stages::registry::Lookup;
+use killick_stages::route::REANCHOR;
+use killick_stages::series::newest;
 use killick_stages::stage::{Answer, Part, Request, Stage, StoredBatch};
 
-use super::world::{ANCHOR_KEY, Bug, Faults, World};
+use super::world::{ANCHOR_KEY, Bug, Faults, SERIES, World};
 use super::{SECOND, registry};
 
 pub type Make = Box<dyn Fn() -> Box<dyn Stage>>;
@@ -210,6 +212,7 @@ impl Shell {
                     | Request::PutAnchor(_)
                     | Request::ReadBatch { .. }
                     | Request::FirstCovered { .. }
+                    | Request::Newest { .. }
             );
             // No answer: once since it did not happen, once though it did.
             let is_lost = world.dice.chance(faults.lost);
@@ -267,12 +270,17 @@ impl Shell {
     pub fn is_idle(&self, world: &World) -> bool {
         let is_read = |partition: &Partition| self.owned.get(partition) == Some(&world.log.end(partition));
         let is_empty = |partition: &Partition| world.log.end(partition) == 0;
+        // Later anchors have always a next round: it must have nothing left to do.
+        let is_waiting = |partition: &Partition| match partition.topic.as_str() {
+            REANCHOR => !newest(&world.catalog, SERIES).unwrap().is_empty(),
+            _ => self.stage.tick_due(partition).is_some(),
+        };
         self.asked.is_empty()
             && self.answers.is_empty()
             && self.inputs.iter().all(|partition| {
                 self.owned.contains_key(partition)
                     && (is_read(partition) || is_empty(partition))
-                    && self.stage.tick_due(partition).is_none()
+                    && !is_waiting(partition)
             })
     }
 }
@@ -327,6 +335,9 @@ fn perform(world: &mut World, faults: &Faults, request: &Request) -> Result<Answ
         Request::FirstCovered { origin, size } => Answer::FirstCovered(
             first_covered(&world.catalog, origin, *size).map_err(|error| error.to_string())?,
         ),
+        Request::Newest { series } => {
+            Answer::Newest(newest(&world.catalog, series).map_err(|error| error.to_string())?)
+        }
         Request::Send { chain, key, command } => {
             let chain = world.chains.get_mut(chain).unwrap();
             if world.bug == Some(Bug::SignedAnew) && chain.sent.contains_key(&**key) {

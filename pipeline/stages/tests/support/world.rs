@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use killick_proof::note::SignerKey;
+use killick_proof::note::{SignerKey, VerifierKey};
 use killick_proof::signature::SecretKey;
 use killick_stages::deployment::{self, Deployment};
 use killick_stages::ports::ChainId;
 use killick_stages::record::{Micros, Partition};
-use killick_stages::route::ROUTE;
+use killick_stages::route::{REANCHORING, ROUTE};
 use killick_stages::span::Span;
 use killick_stages::stage::Stage;
-use killick_stages::{anchor, batch, dedup, ingest, prove};
+use killick_stages::{anchor, batch, dedup, ingest, lend, prove};
 
 use super::catalog::SimCatalog;
 use super::chain::{NETWORK, SimChain};
@@ -94,6 +94,9 @@ pub struct Sim {
 
 pub const CHAINS: [ChainId; 2] = [4, 9];
 pub const DEPTH: u64 = 3;
+/// The series of later anchors, and its chain.
+pub const SERIES: &str = "later";
+pub const SERIES_CHAIN: ChainId = 12;
 /// The key that pays for anchors.
 pub const ANCHOR_KEY: [u8; 32] = [99; 32];
 /// What ingest reads.
@@ -132,6 +135,15 @@ fn anchor_config() -> anchor::Config {
     }
 }
 
+fn verifiers(deployment: &Deployment) -> Vec<VerifierKey> {
+    signers(deployment).iter().map(SignerKey::verifier).collect()
+}
+
+fn series(deployment: &Deployment) -> anchor::Series {
+    let origins = deployment.origins().iter().cloned().collect();
+    anchor::Series { name: SERIES.into(), network: NETWORK.into(), chains: vec![SERIES_CHAIN], origins }
+}
+
 pub fn prove_config() -> prove::Config {
     let schema_ids = prove::SchemaIds { proof_ready: 7, receipt: 8 };
     prove::Config { poll: Span::secs(1), receipts: true, schema_ids }
@@ -150,8 +162,17 @@ fn shells(deployment: &Deployment, batch: &batch::Config, dedup: &dedup::Config)
                     let key = SecretKey::from_seed(&ANCHOR_KEY);
                     Box::new(anchor::Anchor::new(&deployment, &anchor_config(), key).unwrap())
                 }
+                "reanchor" => {
+                    let config = anchor::Config { interval: Span::secs(60), ..anchor_config() };
+                    let (series, key) = (series(&deployment), SecretKey::from_seed(&ANCHOR_KEY));
+                    Box::new(anchor::Anchor::of_series(&deployment, &series, &config, key).unwrap())
+                }
+                "lend" => {
+                    let keys = verifiers(&deployment);
+                    Box::new(lend::Lend::new(SERIES, NETWORK, Span::secs(1), keys).unwrap())
+                }
                 _ => {
-                    let keys = signers(&deployment).iter().map(SignerKey::verifier).collect();
+                    let keys = verifiers(&deployment);
                     Box::new(prove::Prove::new(&deployment, &prove_config(), keys).unwrap())
                 }
             }
@@ -162,12 +183,13 @@ fn shells(deployment: &Deployment, batch: &batch::Config, dedup: &dedup::Config)
         let count = match hop.stage {
             "ingest" => INPUTS,
             "anchor" => CHAINS.len() as u32,
+            "reanchor" | "lend" => 1,
             _ => deployment.logs(),
         };
         let inputs = topics.iter().flat_map(|topic| (0..count).map(|number| Partition::new(*topic, number)));
         Shell::new(hop.stage, hop.state, inputs.collect(), make(hop.stage), deployment.logs())
     };
-    ROUTE.iter().map(shell).collect()
+    ROUTE.iter().chain(&REANCHORING).map(shell).collect()
 }
 
 impl Sim {
@@ -177,7 +199,8 @@ impl Sim {
 
     pub fn with_batches(batch: batch::Config, seed: u64, faults: Faults) -> Self {
         let deployment = deployment();
-        let chains = CHAINS.map(|id| (id, SimChain::new(id, START))).into();
+        let chains =
+            CHAINS.into_iter().chain([SERIES_CHAIN]).map(|id| (id, SimChain::new(id, START))).collect();
         let world = World {
             now: START,
             dice: Dice::new(seed),
