@@ -183,8 +183,7 @@ impl Side {
         // Side by side: they do not wait for each other.
         let others = row.series.iter().filter(covers).map(|(series, _)| async move {
             let key = (origin, &**series, after);
-            let sizes: Vec<(i64,)> =
-                self.link.read(open, &open.statements.series.anchored, key, 1).await?;
+            let sizes: Vec<(i64,)> = self.link.read(open, &open.statements.series.anchored, key, 1).await?;
             let Some((size,)) = sizes.first() else { return Ok(Vec::new()) };
             self.anchors_at(open, origin, series, *size).await
         });

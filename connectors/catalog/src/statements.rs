@@ -103,8 +103,7 @@ impl Preparer<'_> {
         let checkpoint = "WHERE origin = ? AND series = ? AND size = ?";
         // One entry of the map, which has its own time of writing as a column has.
         let keyspace = &self.settings.keyspace;
-        let put_log =
-            format!("UPDATE {keyspace}.logs USING TIMESTAMP ? SET series[?] = ? WHERE origin = ?");
+        let put_log = format!("UPDATE {keyspace}.logs USING TIMESTAMP ? SET series[?] = ? WHERE origin = ?");
         let behind = "WHERE origin = ? AND series = ? AND size > ? LIMIT 1";
         let (put_log, anchored, put_anchored, anchors, ranks, put_anchor) = try_join!(
             self.statement(&put_log, self.settings.write_timeout.duration()),

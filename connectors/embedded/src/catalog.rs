@@ -444,7 +444,8 @@ fn check_series(anchor: &AnchorRecord, known: &[Box<str>]) -> Result<(), Catalog
         return Err(damaged(&format!("an anchor of {origin} was given in a series named {series:?}")));
     }
     if known.len() >= MAX_SERIES && !known.contains(series) {
-        let why = format!("an anchor of {origin} was given in the series {series}: it has {MAX_SERIES} series");
+        let why =
+            format!("an anchor of {origin} was given in the series {series}: it has {MAX_SERIES} series");
         return Err(damaged(&why));
     }
     Ok(())

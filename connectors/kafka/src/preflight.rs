@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use killick_stages::route::{self, Hop, ROUTE};
+use killick_stages::route::{self, Hop, REANCHORING, ROUTE};
 
 use crate::access::{self, Acl, Denied};
 use crate::link::{Found, Link, side_by_side};
@@ -14,6 +14,8 @@ use crate::topics::{Finding, Findings, Look, Topic, TopicsError, Wanted, look};
 pub struct Starting<'a> {
     /// Its stage.
     pub stage: &'a str,
+    /// Its consumer group: mostly called like the stage.
+    pub group: &'a str,
     /// Its slot.
     pub slot: &'a str,
 }
@@ -31,12 +33,12 @@ pub fn preflight(
 ) -> Result<Vec<Finding>, TopicsError> {
     let link = Link::open(settings, &format!("{}preflight", settings.prefix))?;
     let is_starting = |hop: &&Hop| workers.iter().any(|worker| worker.stage == hop.stage);
-    let hops: Vec<&Hop> = ROUTE.iter().filter(is_starting).collect();
+    let hops: Vec<&Hop> = ROUTE.iter().chain(&REANCHORING).filter(is_starting).collect();
     let stages: Vec<&str> = hops.iter().map(|hop| hop.stage).collect();
     // First: where a transaction is open, nobody learns how far its group is.
     let denied = start_transactions(&link, workers)?;
     let Look { topics, found, mut findings, mut rights, .. } = look(&link, wanted, &stages)?;
-    rights.extend(tried(&link, &topics, &found, &hops)?);
+    rights.extend(tried(&link, &topics, &found, (&hops, workers))?);
     for denied in denied {
         match denied {
             Denied::Right(right) => rights.push(right),
@@ -48,9 +50,9 @@ pub fn preflight(
     if breaking.is_empty() { Ok(advice) } else { Err(TopicsError::Unfit(Findings(breaking))) }
 }
 
-/// Whether a stage writes to a topic: also ticks, to what batch and anchor read.
+/// Whether a stage writes to a topic: also ticks, to what batch, anchor and reanchor read.
 fn is_written(hop: &Hop, topic: &Topic) -> bool {
-    let ticks = [route::UNIQUE, route::CHECKPOINTS].contains(&&*topic.topic);
+    let ticks = [route::UNIQUE, route::CHECKPOINTS, route::REANCHOR].contains(&&*topic.topic);
     topic.writers.contains(&hop.stage) || (ticks && hop.reads.contains(&&*topic.topic))
 }
 
@@ -59,7 +61,7 @@ fn tried(
     link: &Link,
     topics: &[Topic],
     found: &BTreeMap<String, Found>,
-    hops: &[&Hop],
+    (hops, workers): (&[&Hop], &[Starting<'_>]),
 ) -> Result<Vec<Acl>, TopicsError> {
     let (mut rights, mut writes) = (Vec::new(), BTreeSet::new());
     let mut groups = Vec::new();
@@ -80,7 +82,9 @@ fn tried(
                 Some(Found::Missing) | None => {}
             }
         }
-        groups.push((link.names.group(hop.stage), reads));
+        let of_hop = workers.iter().filter(|worker| worker.stage == hop.stage).map(|worker| worker.group);
+        let names: BTreeSet<_> = of_hop.collect();
+        groups.extend(names.into_iter().map(|group| (link.names.group(group), reads.clone())));
     }
     let mut outcomes = side_by_side(&groups, |(group, reads)| access::readable(link, group, reads));
     outcomes.push(access::writable(link, &writes));
@@ -93,7 +97,7 @@ fn tried(
 /// Starts a producer for each worker, side by side.
 fn start_transactions(link: &Link, workers: &[Starting<'_>]) -> Result<Vec<Denied>, TopicsError> {
     let outcomes = side_by_side(workers, |worker| {
-        access::transacts(link, &link.names.worker(worker.stage, worker.slot))
+        access::transacts(link, &link.names.worker(worker.group, worker.slot))
     });
     let mut denied = Vec::new();
     for outcome in outcomes {

@@ -26,10 +26,16 @@ fn deployment() -> Deployment {
 }
 
 fn wanted(deployment: &Deployment) -> Wanted<'_> {
-    Wanted { deployment, window: Span::secs(25 * 3_600), sources: &[], input_partitions: None }
+    Wanted {
+        deployment,
+        window: Span::secs(25 * 3_600),
+        sources: &[],
+        series: Vec::new(),
+        input_partitions: None,
+    }
 }
 
-const DEDUP: Starting<'static> = Starting { stage: "dedup", slot: "0" };
+const DEDUP: Starting<'static> = Starting { stage: "dedup", group: "dedup", slot: "0" };
 
 /// The same settings with topics of their own, which are made.
 fn site(server: &Server, settings: Settings) -> Settings {

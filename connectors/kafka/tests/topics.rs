@@ -25,13 +25,15 @@ struct Site {
     settings: Settings,
     deployment: Deployment,
     sources: Vec<Source>,
+    series: Vec<String>,
 }
 
 impl Site {
     /// With one source, whose topic is there.
     fn new() -> Self {
         let settings = Settings { prefix: support::unique(""), ..support::settings() };
-        let site = Self { sources: vec![source(&settings)], deployment: deployment(3, 2), settings };
+        let sources = vec![source(&settings)];
+        let site = Self { sources, series: Vec::new(), deployment: deployment(3, 2), settings };
         support::make_topic(&site.sources[0].topic, 2, &[]);
         site
     }
@@ -48,6 +50,7 @@ impl Site {
             deployment: &self.deployment,
             window: Span::secs(25 * 3_600),
             sources: &self.sources,
+            series: self.series.iter().map(String::as_str).collect(),
             input_partitions: None,
         }
     }
@@ -368,7 +371,8 @@ fn records_that_went_before_they_were_read_are_found() {
 #[test]
 fn stages_start_where_all_is_right_and_are_told_what_is_wrong_elsewhere() {
     let site = Site::applied();
-    let all: Vec<_> = ROUTE.iter().map(|hop| Starting { stage: hop.stage, slot: "0" }).collect();
+    let all: Vec<_> =
+        ROUTE.iter().map(|hop| Starting { stage: hop.stage, group: hop.stage, slot: "0" }).collect();
     let begun = Instant::now();
     assert_eq!(preflight(&site.settings, &site.wanted(), &all).unwrap(), []);
     println!("preflight of five stages: {:?}", begun.elapsed());
@@ -386,7 +390,11 @@ fn stages_start_where_all_is_right_and_are_told_what_is_wrong_elsewhere() {
     says(&advice[0], &["segment.bytes is 1073741824", "read back at every start"]);
     damage::configure(&site.name(route::ACCEPTED), "retention.ms", "3600000");
     damage::delete_topic(&site.name(route::CHECKPOINTS));
-    let refusal = |stage| match preflight(&site.settings, &site.wanted(), &[Starting { stage, slot: "0" }]) {
+    let refusal = |stage| match preflight(
+        &site.settings,
+        &site.wanted(),
+        &[Starting { stage, group: stage, slot: "0" }],
+    ) {
         Ok(_) => String::new(),
         Err(error @ TopicsError::Unfit(_)) => error.to_string(),
         Err(other) => panic!("{other}"),

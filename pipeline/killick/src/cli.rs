@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::ConfigError;
 use crate::input::OpenError;
 use crate::{
-    anchors, audit, catalog, config, demo, devnet, fsck, keys, produce, receipts, rejected, run, topics,
-    trust, verify,
+    anchors, audit, catalog, config, demo, devnet, fsck, keys, produce, reanchor, receipts, rejected, run,
+    topics, trust, verify,
 };
 
 /// Exit status of a call that makes no sense.
@@ -96,6 +96,7 @@ enum Command {
     Trust(trust::TrustArgs),
     Devnet(devnet::DevnetArgs),
     Anchors(anchors::AnchorsArgs),
+    Reanchor(reanchor::ReanchorArgs),
     Audit(audit::AuditArgs),
     Fsck(fsck::FsckArgs),
     Topics(topics::TopicsCommand),
@@ -126,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Trust(args) => trust::run(&args),
         Command::Devnet(args) => devnet::run(args),
         Command::Anchors(args) => anchors::run(&args),
+        Command::Reanchor(args) => reanchor::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Fsck(args) => fsck::run(&args),
         Command::Topics(args) => topics::run(&args),

@@ -25,7 +25,7 @@ use crate::counters::Counters;
 use crate::crew::{Crew, Hand};
 use crate::office::World;
 use crate::registry::Registry;
-use crate::secrets;
+use crate::{reanchor, secrets};
 
 /// Between two looks for brokers that are away; one look takes some seconds itself.
 const AWAY: Duration = Duration::from_secs(1);
@@ -48,6 +48,9 @@ pub struct Cluster {
 /// A stage to be put to work, with how its group shares its partitions.
 struct Job {
     name: &'static str,
+    group: String,
+    /// The series that it is of, if it is.
+    series: Option<String>,
     stage: Box<dyn Stage>,
     sharing: Sharing,
     slot: String,
@@ -76,13 +79,17 @@ impl Cluster {
             return Ok(cluster);
         }
         let world = world(config, &deployment, &jobs, runtime)?;
-        for Job { name, stage, sharing, slot } in jobs {
+        for Job { name, group, series, stage, sharing, slot } in jobs {
+            let mut world = world.clone();
+            if let Some(settings) = series.and_then(|series| config.reanchor.get(&series)) {
+                world.chain = Some(reanchor::chain(settings, &deployment, world.chain.as_ref(), runtime)?);
+            }
             let topics = topics(name, config);
-            let join = Join { group: name, slot: &slot, topics: &topics, sharing, start: Start::Committed };
+            let join = Join { group: &group, slot: &slot, topics: &topics, sharing, start: Start::Committed };
             let log = KafkaLog::join(kafka, &join)?;
-            let slot = format!("{name}-{slot}");
+            let slot = format!("{group}-{slot}");
             cluster.figures.push((slot.clone(), log.figures()));
-            let hand = Hand { name, slot, stage, log };
+            let hand = Hand { name, group, slot, stage, log };
             cluster.crew.hire(hand, (runtime, &world), deployment.logs(), None)?;
         }
         let names: Vec<_> = cluster.figures.iter().map(|(name, _)| name.as_str()).collect();
@@ -130,7 +137,7 @@ impl Cluster {
     }
 }
 
-fn host_name() -> String {
+pub fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let allowed = |char: char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char } else { '-' };
     name.chars().map(allowed).take(64).collect()
@@ -139,16 +146,16 @@ fn host_name() -> String {
 /// The stages that are asked for, each made of its part of the configuration.
 fn jobs(config: &Config, deployment: &Deployment, stages: &[String], slot: &str) -> Result<Vec<Job>> {
     for stage in stages {
-        if !route::ROUTE.iter().any(|hop| hop.stage == stage) {
-            let known: Vec<_> = route::ROUTE.iter().map(|hop| hop.stage).collect();
-            bail!("there is no stage {stage:?}; the stages are {}", known.join(", "));
+        if route::hop(stage).is_none() {
+            bail!("there is no stage {stage:?}; the stages are {}", reanchor::stage_names());
         }
     }
     let is_wanted = |name: &str| stages.is_empty() || stages.iter().any(|stage| stage == name);
     let keys = || needed(config.keys.folder.as_ref(), "keys", "folder: where are the keys of the logs?");
     let mut jobs = Vec::new();
-    let mut job =
-        |name, stage: Box<dyn Stage>, sharing, slot: String| jobs.push(Job { name, stage, sharing, slot });
+    let mut job = |name: &'static str, stage: Box<dyn Stage>, sharing, slot: String| {
+        jobs.push(Job { name, group: name.to_owned(), series: None, stage, sharing, slot });
+    };
     if is_wanted("ingest") {
         if config.sources.is_empty() {
             needed(None::<&()>, "source", "which topics does ingest read?")?;
@@ -180,6 +187,16 @@ fn jobs(config: &Config, deployment: &Deployment, stages: &[String], slot: &str)
         // The same partition of both its topics.
         job("prove", Box::new(stage), Sharing::Range, slot.to_owned());
     }
+    if !config.reanchor.is_empty() && (is_wanted("reanchor") || is_wanted("lend")) {
+        let key = secrets::read_seed(&keys()?.join("anchor.key"))?;
+        let known = known_logs(keys()?, deployment)?;
+        let poll = config.prove.poll;
+        for hand in reanchor::hands(&config.reanchor, deployment, poll, (&key, &known), is_wanted)? {
+            let reanchor::Hand { name, group, stage, series } = hand;
+            let (series, slot) = (Some(series), slot.to_owned());
+            jobs.push(Job { name, group, series, stage, sharing: Sharing::Sticky, slot });
+        }
+    }
     Ok(jobs)
 }
 
@@ -192,7 +209,8 @@ fn is_fit(
     stop: &CancellationToken,
 ) -> Result<bool> {
     let wanted = config.wanted_topics(deployment);
-    let starting: Vec<_> = jobs.iter().map(|job| Starting { stage: job.name, slot: &job.slot }).collect();
+    let starting: Vec<_> =
+        jobs.iter().map(|job| Starting { stage: job.name, group: &job.group, slot: &job.slot }).collect();
     while !stop.is_cancelled() {
         match killick_kafka::preflight(kafka, &wanted, &starting) {
             Err(TopicsError::Link(why)) if why.is_away() => {
@@ -220,7 +238,7 @@ fn ingest_workers(config: &Config) -> usize {
 fn world(config: &Config, deployment: &Deployment, jobs: &[Job], runtime: &Handle) -> Result<World> {
     let has = |names: &[&str]| jobs.iter().any(|job| names.contains(&job.name));
     let mut world = World::default();
-    if has(&["prove"]) {
+    if has(&["prove", "reanchor", "lend"]) {
         world.catalog = Some(catalog(config)?);
     }
     if has(&["ingest"])
@@ -228,7 +246,11 @@ fn world(config: &Config, deployment: &Deployment, jobs: &[Job], runtime: &Handl
     {
         world.registry = Some(Arc::new(Registry::open(settings, runtime.clone())?));
     }
-    if has(&["anchor", "prove"]) {
+    let is_on_own = |job: &Job| match &job.series {
+        Some(series) => config.reanchor.get(series).is_some_and(|settings| settings.chainweb.is_none()),
+        None => ["anchor", "prove"].contains(&job.name),
+    };
+    if jobs.iter().any(is_on_own) {
         let settings = needed(config.chainweb.as_ref(), "chainweb", "which nodes are asked?")?;
         let chain: Arc<dyn Chain> =
             Arc::new(NodeChain::open(settings, deployment.network(), runtime.clone())?);
@@ -250,7 +272,7 @@ fn catalog(config: &Config) -> Result<Arc<dyn Catalog>> {
 
 /// The topics that a stage reads.
 fn topics(stage: &str, config: &Config) -> Vec<String> {
-    let hop = route::ROUTE.iter().find(|hop| hop.stage == stage);
+    let hop = route::hop(stage);
     match stage {
         "ingest" => config.sources.iter().map(|source| source.topic.clone()).collect(),
         _ => hop.into_iter().flat_map(|hop| hop.reads).map(|topic| (*topic).to_owned()).collect(),
@@ -295,4 +317,28 @@ pub fn verifiers(folder: &Path, deployment: &Deployment) -> Result<Vec<VerifierK
         Ok(key)
     };
     deployment.origins().iter().map(|origin| &**origin).enumerate().map(verifier).collect()
+}
+
+/// The public keys of all logs that are known: those of the deployment, and of every other file in the folder that ends in
+/// `.pub`, such as those of earlier generations.
+///
+/// # Errors
+/// As for [`verifiers`], or a file holds no key.
+pub fn known_logs(folder: &Path, deployment: &Deployment) -> Result<Vec<VerifierKey>> {
+    let mut keys = verifiers(folder, deployment)?;
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        files.extend(path.extension().is_some_and(|extension| extension == "pub").then_some(path));
+    }
+    files.sort();
+    for path in files {
+        let text = secrets::read_public(&path)?;
+        let key: VerifierKey =
+            text.trim().parse().with_context(|| format!("{} is no verifier key", path.display()))?;
+        if !keys.iter().any(|known| known.name() == key.name()) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
 }

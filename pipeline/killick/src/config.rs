@@ -17,12 +17,12 @@ use killick_stages::devices::Device;
 use killick_stages::ingest::{self, Secret};
 use killick_stages::source::{Freshness, Source};
 use killick_stages::span::Span;
-use killick_stages::{anchor, batch, dedup, prove};
+use killick_stages::{anchor, batch, dedup, prove, series};
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::cli::Outcome;
-use crate::{cluster, registry, secrets};
+use crate::{cluster, reanchor, registry, secrets};
 
 /// Bytes in the largest configuration file.
 const LARGEST: u64 = 64 << 20;
@@ -67,6 +67,8 @@ pub struct Config {
     pub catalog: Option<killick_catalog::Settings>,
     /// Where keys are.
     pub keys: cluster::Keys,
+    /// Series of later anchors, by name.
+    pub reanchor: BTreeMap<String, reanchor::Settings>,
     /// The nodes of the network.
     pub chainweb: Option<killick_nodes::Settings>,
     /// The development network of the embedded side.
@@ -224,6 +226,7 @@ impl Config {
             deployment,
             window: self.dedup.window,
             sources: &self.sources,
+            series: self.reanchor.keys().map(String::as_str).collect(),
             input_partitions: None,
         }
     }
@@ -265,6 +268,9 @@ impl Config {
         }
         if let Some(chainweb) = &mut self.chainweb {
             chainweb.resolve(Some(folder));
+        }
+        for series in self.reanchor.values_mut() {
+            series.resolve(folder);
         }
     }
 
@@ -345,6 +351,15 @@ impl Config {
         if let Some(chainweb) = &self.chainweb {
             let client = chainweb.client(deployment.network());
             client.map_err(|error| wrong("chainweb")(&format_args!("{error:#}")))?;
+        }
+        for (name, series) in &self.reanchor {
+            let checked = series.check(name, &deployment);
+            checked.map_err(|error| wrong(&format!("reanchor.{name}"))(&format_args!("{error:#}")))?;
+        }
+        if self.reanchor.len() > series::MAX_SERIES {
+            let why =
+                format!("{} series are too many: {} are the most", self.reanchor.len(), series::MAX_SERIES);
+            return Err(wrong("reanchor")(&why));
         }
         range("devnet", "block_interval", self.devnet.block_interval, (Span::millis(10), Span::secs(3_600)))?;
         range("embedded", "retention", self.embedded.retention, (Span::secs(60), Span::secs(3_660 * 86_400)))

@@ -30,6 +30,8 @@ pub struct Crew {
 pub struct Hand<L> {
     /// The stage's name.
     pub name: &'static str,
+    /// Its consumer group, under which its manifests stand.
+    pub group: String,
     /// What tells the worker from others of its stage, in manifests.
     pub slot: String,
     /// The stage.
@@ -50,7 +52,7 @@ impl Crew {
         logs: u32,
         tap: Option<Tap>,
     ) -> Result<()> {
-        let Hand { name, slot, stage, log } = hand;
+        let Hand { name, group, slot, stage, log } = hand;
         let office = Office::open(runtime.clone(), world.clone(), self.stop.clone());
         let counters = Arc::clone(&self.counters);
         let tap: Tap = Arc::new(move |stage, parts| {
@@ -59,8 +61,8 @@ impl Crew {
                 tap(stage, parts);
             }
         });
-        let state = route::ROUTE.iter().find(|hop| hop.stage == name).and_then(|hop| hop.state);
-        let books = Bookkeeper::new(name, &slot, logs);
+        let state = route::hop(name).and_then(|hop| hop.state);
+        let books = Bookkeeper::new(&group, &slot, logs);
         let worker = Worker::new(name, state, stage, log, office, books, tap);
         let (stop, failure) = (self.stop.clone(), Arc::clone(&self.failure));
         let work = move || {

@@ -17,11 +17,12 @@ use killick_proof::verify::Verifier;
 use killick_stages::devices::Device;
 use killick_stages::source::{Freshness, Source};
 use killick_stages::span::Span;
-use killick_stages::{anchor, batch, dedup, deployment, ingest, prove};
+use killick_stages::{anchor, deployment, ingest, prove};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::cli::{Outcome, Output};
+use crate::config::Config;
 use crate::counters::Counts;
 
 use crate::feed::{self, Feed};
@@ -230,14 +231,11 @@ fn plan(args: &DemoArgs, devices: &Devices) -> Plan {
             devices: devices.enrolled().collect(),
             ..Default::default()
         },
-        registry: None,
-        dedup: dedup::Config::default(),
-        batch: batch::Config::default(),
         anchor: anchor::Config { interval: Span::millis(1_000), depth: 3, poll, ..Default::default() },
         prove: prove::Config { poll, ..prove::Config::default() },
         block_interval: Duration::from_millis(args.block_interval),
         retention: Duration::from_secs(48 * 3_600),
-        stages: Vec::new(),
+        ..Plan::of(&Config::default())
     }
 }
 

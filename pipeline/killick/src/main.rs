@@ -19,6 +19,7 @@ mod latency;
 mod office;
 mod process;
 mod produce;
+mod reanchor;
 mod receipts;
 mod registry;
 mod rejected;

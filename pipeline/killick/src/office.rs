@@ -12,6 +12,7 @@ use killick_kafka::plant;
 use killick_stages::derive::{DeriveError, first_covered, log_path};
 use killick_stages::ports::{Catalog, CatalogError, Chain};
 use killick_stages::record::Partition;
+use killick_stages::series::newest;
 use killick_stages::stage::{Answer, Request, StoredBatch};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -78,7 +79,8 @@ impl Office {
             Request::PutBatch(_)
             | Request::PutAnchor(_)
             | Request::ReadBatch { .. }
-            | Request::FirstCovered { .. } => {
+            | Request::FirstCovered { .. }
+            | Request::Newest { .. } => {
                 let (desk, runtime) = (&self.desk, &self.runtime);
                 let queue = self.queues.entry(partition.clone()).or_insert_with(|| {
                     let (queue, waiting) = unbounded_channel();
@@ -182,6 +184,7 @@ impl World {
             Request::FirstCovered { origin, size } => {
                 Answer::FirstCovered(first_covered(self.catalog()?, origin, *size)?)
             }
+            Request::Newest { series } => Answer::Newest(newest(self.catalog()?, series)?),
             Request::Send { chain, key, command } => {
                 Answer::Sent(key.clone(), self.chain()?.send(*chain, command).map_err(unreachable)?)
             }

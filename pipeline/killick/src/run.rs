@@ -78,7 +78,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "SPAN", value_parser = freshness)]
     pub freshness: Option<Freshness>,
 
-    /// Only these stages of ingest, dedup, batch, anchor, prove. Default: all.
+    /// Only these stages of ingest, dedup, batch, anchor, prove; reanchor, lend where there is a [reanchor.NAME]. Default: all.
     #[arg(long, value_name = "STAGES", env = "KILLICK_STAGES", value_delimiter = ',')]
     pub stages: Vec<String>,
 
@@ -235,18 +235,7 @@ fn plan(args: &RunArgs, config: &Config) -> Plan {
             ingest.sources.push(own);
         }
     }
-    Plan {
-        deployment: config.deployment.clone(),
-        ingest,
-        registry: config.registry.clone(),
-        dedup: config.dedup.clone(),
-        batch: config.batch.clone(),
-        anchor: config.anchor.clone(),
-        prove: config.prove.clone(),
-        block_interval: Duration::from_micros(config.devnet.block_interval.micros().unsigned_abs()),
-        retention: Duration::from_micros(config.embedded.retention.micros().unsigned_abs()),
-        stages: args.stages.clone(),
-    }
+    Plan { ingest, stages: args.stages.clone(), ..Plan::of(config) }
 }
 
 /// The input on its way into the log.

@@ -32,6 +32,19 @@ pub fn read_or_make(path: &Path, make: impl FnOnce() -> Zeroizing<String>) -> Re
     Ok(secret)
 }
 
+/// A text that is no secret, in a file that is no longer than one.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_public(path: &Path) -> Result<String> {
+    let named = || format!("{}", path.display());
+    let about = std::fs::metadata(path).with_context(named)?;
+    if about.len() > LONGEST {
+        bail!("{} has {} bytes: no key is that long", path.display(), about.len());
+    }
+    std::fs::read_to_string(path).with_context(named)
+}
+
 /// The secret in `path`, without the line end.
 ///
 /// # Errors

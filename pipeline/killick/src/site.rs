@@ -7,6 +7,7 @@
 //! FOLDER/trust.json                what a verifier of this site's receipts may choose to trust
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +30,13 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::config::Config;
 use crate::counters::Counters;
 use crate::crew::{Crew, Hand};
 use crate::office::World;
 use crate::registry::{self, Registry};
 use crate::worker::Tap;
-use crate::{secrets, trust};
+use crate::{reanchor, secrets, trust};
 
 /// Partitions of an input topic: so many workers can check signatures at the same time.
 pub const INPUT_PARTITIONS: u32 = 4;
@@ -60,8 +62,45 @@ pub struct Plan {
     pub block_interval: Duration,
     /// How long records are kept in the log after all have read them.
     pub retention: Duration,
+    /// Series of later anchors, by name.
+    pub reanchor: BTreeMap<String, reanchor::Settings>,
     /// The stages that run here; none: all.
     pub stages: Vec<String>,
+}
+
+impl Plan {
+    /// What a configuration says of a site where all stages run.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            deployment: config.deployment.clone(),
+            ingest: config.ingest(),
+            registry: config.registry.clone(),
+            dedup: config.dedup.clone(),
+            batch: config.batch.clone(),
+            anchor: config.anchor.clone(),
+            prove: config.prove.clone(),
+            block_interval: Duration::from_micros(config.devnet.block_interval.micros().unsigned_abs()),
+            retention: Duration::from_micros(config.embedded.retention.micros().unsigned_abs()),
+            reanchor: config.reanchor.clone(),
+            stages: Vec::new(),
+        }
+    }
+}
+
+/// A stage to be put to work.
+struct Job {
+    name: &'static str,
+    group: String,
+    stage: Box<dyn Stage>,
+    inputs: Vec<Partition>,
+    /// The series that it is of, if it is.
+    series: Option<String>,
+}
+
+impl Job {
+    fn new(name: &'static str, stage: impl Stage + 'static, inputs: Vec<Partition>) -> Self {
+        Self { name, group: name.to_owned(), stage: Box::new(stage), inputs, series: None }
+    }
 }
 
 /// An open site, and its stages once they are started.
@@ -76,7 +115,7 @@ pub struct Site {
     /// The development network.
     pub devnet: Arc<Devnet>,
     verifiers: Vec<VerifierKey>,
-    stages: Vec<(&'static str, Box<dyn Stage>, Vec<Partition>)>,
+    jobs: Vec<Job>,
     crew: Crew,
 }
 
@@ -87,9 +126,8 @@ impl Site {
     /// The plan cannot work, the folder is in use, or something in it is damaged.
     pub fn open(path: &Path, mut plan: Plan) -> Result<Self> {
         for stage in &plan.stages {
-            if !route::ROUTE.iter().any(|hop| hop.stage == stage) {
-                let known: Vec<_> = route::ROUTE.iter().map(|hop| hop.stage).collect();
-                bail!("there is no stage {stage:?}; the stages are {}", known.join(", "));
+            if route::hop(stage).is_none() {
+                bail!("there is no stage {stage:?}; the stages are {}", reanchor::stage_names());
             }
         }
         let deployment = Deployment::new(&plan.deployment)?;
@@ -122,20 +160,26 @@ impl Site {
                 "this site's chain is the development network {ours:?}, and the configuration wants {wanted:?}"
             );
         }
-        let mut stages: Vec<(&'static str, Box<dyn Stage>, Vec<Partition>)> = Vec::new();
+        let mut jobs = Vec::new();
         for inputs in shares(&log, plan.ingest.sources.iter().map(|source| source.topic.as_str())) {
-            stages.push(("ingest", Box::new(ingest::Ingest::new(&deployment, &plan.ingest)?), inputs));
+            jobs.push(Job::new("ingest", ingest::Ingest::new(&deployment, &plan.ingest)?, inputs));
         }
         let all = |topics: &[&str]| topics.iter().flat_map(|topic| log.partitions(topic)).collect::<Vec<_>>();
         let dedup = dedup::Dedup::new(&deployment, &plan.dedup)?;
-        stages.push(("dedup", Box::new(dedup), all(&[route::ACCEPTED])));
+        jobs.push(Job::new("dedup", dedup, all(&[route::ACCEPTED])));
         let batch = batch::Batch::new(&deployment, &plan.batch, signers)?;
-        stages.push(("batch", Box::new(batch), all(&[route::UNIQUE])));
+        jobs.push(Job::new("batch", batch, all(&[route::UNIQUE])));
+        let later = (&anchor_key, verifiers.as_slice());
+        for hand in reanchor::hands(&plan.reanchor, &deployment, plan.prove.poll, later, |_| true)? {
+            let reads = route::hop(hand.name).map_or(&[][..], |hop| hop.reads);
+            let reanchor::Hand { name, group, stage, series } = hand;
+            jobs.push(Job { name, group, stage, inputs: all(reads), series: Some(series) });
+        }
         let anchor = anchor::Anchor::new(&deployment, &plan.anchor, anchor_key)?;
-        stages.push(("anchor", Box::new(anchor), all(&[route::CHECKPOINTS])));
+        jobs.push(Job::new("anchor", anchor, all(&[route::CHECKPOINTS])));
         let prove = prove::Prove::new(&deployment, &plan.prove, verifiers.clone())?;
-        stages.push(("prove", Box::new(prove), all(&[route::BATCHES, route::ANCHORS])));
-        stages.retain(|(name, ..)| plan.stages.is_empty() || plan.stages.iter().any(|stage| stage == name));
+        jobs.push(Job::new("prove", prove, all(&[route::BATCHES, route::ANCHORS])));
+        jobs.retain(|job| plan.stages.is_empty() || plan.stages.iter().any(|stage| stage == job.name));
         Ok(Self {
             path: path.to_owned(),
             plan,
@@ -144,7 +188,7 @@ impl Site {
             catalog,
             devnet,
             verifiers,
-            stages,
+            jobs,
             crew: Crew::default(),
         })
     }
@@ -158,13 +202,23 @@ impl Site {
         let open = |settings| Registry::open(settings, runtime.clone()).map(Arc::new);
         let registry = self.plan.registry.as_ref().map(open).transpose()?;
         let world = World { catalog: Some(Arc::new(self.catalog.clone())), chain: Some(chain), registry };
-        for (number, (name, stage, inputs)) in self.stages.drain(..).enumerate() {
-            let log = self.log.worker(name, &inputs)?;
-            let hand = Hand { name, slot: format!("{name}-{number}"), stage, log };
+        for (number, Job { name, group, stage, inputs, series }) in self.jobs.drain(..).enumerate() {
+            let mut world = world.clone();
+            if let Some(settings) = series.and_then(|series| self.plan.reanchor.get(&series)) {
+                let chain = reanchor::chain(settings, &self.deployment, world.chain.as_ref(), runtime)?;
+                world.chain = Some(chain);
+            }
+            let log = self.log.worker(&group, &inputs)?;
+            let hand = Hand { name, slot: format!("{group}-{number}"), group, stage, log };
             self.crew.hire(hand, (runtime, &world), self.deployment.logs(), tap.clone())?;
         }
         info!(folder = %self.path.display(), logs = self.deployment.logs(), "the pipeline runs");
         Ok(())
+    }
+
+    /// The public keys of the logs.
+    pub fn verifiers(&self) -> &[VerifierKey] {
+        &self.verifiers
     }
 
     /// The deployment.
@@ -276,6 +330,9 @@ fn topics(plan: &Plan, deployment: &Deployment) -> Vec<TopicSpec> {
     // Read back from so long before the clock: see dedup.
     let window = Duration::from_micros(plan.dedup.window.micros().unsigned_abs());
     let keys = Cleanup::Delete(window + Duration::from_secs(25 * 3_600));
+    // Each series has a group of its own.
+    let lenders: Vec<_> = plan.reanchor.keys().map(|series| route::group("lend", series)).collect();
+    let lenders: Vec<_> = lenders.iter().map(String::as_str).collect();
     let spec = |name: &str, partitions, cleanup, readers: &[&str]| TopicSpec {
         name: name.into(),
         partitions,
@@ -299,6 +356,10 @@ fn topics(plan: &Plan, deployment: &Deployment) -> Vec<TopicSpec> {
         spec(route::ANCHOR_LOG, chains, Cleanup::Compact, &[]),
         spec(route::PROVE_LOG, logs, Cleanup::Compact, &[]),
         spec(route::AUDIT, logs, kept, &[]),
+        spec(route::REANCHOR, 1, kept, &[]),
+        spec(route::REANCHOR_LOG, 1, Cleanup::Compact, &[]),
+        spec(route::REANCHORS, 1, kept, &lenders),
+        spec(route::LENT, 1, kept, &[]),
     ]);
     topics
 }

@@ -192,7 +192,8 @@ fn a_log_has_few_series_and_each_has_a_name<S: Subject>(subject: &mut S) {
     for name in names.iter().map(String::as_str).chain([OWN]) {
         catalog.put_anchor(&anchor(name)).expect("an anchor is put into a series that there is");
     }
-    let found: Vec<_> = catalog.anchors_of(A, 0).expect("a look").into_iter().map(|anchor| anchor.series).collect();
+    let found: Vec<_> =
+        catalog.anchors_of(A, 0).expect("a look").into_iter().map(|anchor| anchor.series).collect();
     assert_eq!(found.first().map(|name| &**name), Some(OWN));
     assert!(found[1..].iter().map(|name| &**name).eq(names.iter().map(String::as_str)), "{found:?}");
 }

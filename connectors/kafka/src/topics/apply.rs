@@ -49,7 +49,7 @@ pub struct Applied {
 /// [`TopicsError`] if the brokers cannot be asked, or refuse; what was done until then stays.
 pub fn apply(settings: &Settings, wanted: &Wanted<'_>) -> Result<Applied, TopicsError> {
     let link = Link::open(settings, &link_name(settings))?;
-    let stages = all_stages();
+    let stages = all_stages(wanted);
     let mut done = Vec::new();
     let mut seen = look(&link, wanted, &stages)?;
     let is_forbidden = |topic: &&Topic| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use killick_stages::route::ROUTE;
+use killick_stages::route::{REANCHORING, ROUTE};
 
 use super::TopicsError;
 use super::finding::{Finding, Fix, Weight};
@@ -23,9 +23,10 @@ pub struct Look {
     pub rights: Vec<Acl>,
 }
 
-/// Every stage.
-pub fn all_stages() -> Vec<&'static str> {
-    ROUTE.iter().map(|hop| hop.stage).collect()
+/// Every stage of a deployment.
+pub fn all_stages(wanted: &Wanted<'_>) -> Vec<&'static str> {
+    let later = REANCHORING.iter().filter(|_| !wanted.series.is_empty());
+    ROUTE.iter().chain(later).map(|hop| hop.stage).collect()
 }
 
 /// Looks at the topics and groups of these stages.
@@ -40,7 +41,7 @@ pub fn look(link: &Link, wanted: &Wanted<'_>, stages: &[&str]) -> Result<Look, T
         let found = found.get(&topic.name).unwrap_or(&Found::Missing);
         findings.extend(judge::judge(settings, topic, found, &mut rights));
     }
-    let groups = groups::groups(link, &topics, &found, stages)?;
+    let groups = groups::groups(link, &topics, &found, (stages, &wanted.series))?;
     let standings = side_by_side(&groups, |group| group.standings(link, &topics));
     for (group, standings) in groups.iter().zip(standings) {
         match standings {
@@ -97,7 +98,7 @@ fn keep_from_making_state(link: &Link, group: &Group, standings: &Standings, fin
 /// [`TopicsError`] if the brokers cannot be asked.
 pub fn check(settings: &Settings, wanted: &Wanted<'_>) -> Result<Vec<Finding>, TopicsError> {
     let link = Link::open(settings, &link_name(settings))?;
-    Ok(all_that_is_wrong(settings, look(&link, wanted, &all_stages())?))
+    Ok(all_that_is_wrong(settings, look(&link, wanted, &all_stages(wanted))?))
 }
 
 /// What the brokers' logs call us.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use killick_stages::route::{self, Hop, ROUTE};
+use killick_stages::route::{self, Hop, REANCHORING, ROUTE};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -50,23 +50,26 @@ pub enum Standing {
 /// Where a group stands in each partition of each topic that it reads.
 pub type Standings = BTreeMap<String, Vec<Standing>>;
 
-/// The groups of these stages.
+/// The groups of these stages, with these series of later anchors.
 pub fn groups(
     link: &Link,
     topics: &[Topic],
     found: &BTreeMap<String, Found>,
-    stages: &[&str],
+    (stages, series): (&[&str], &[&str]),
 ) -> Result<Vec<Group>, TopicsError> {
     let count = |topic: &Topic| match found.get(&topic.name) {
         Some(Found::There { partitions, .. }) => Some((topic.name.clone(), *partitions)),
         _ => None,
     };
+    let own = ROUTE.iter().map(|hop| (hop, hop.stage.to_owned()));
+    let later = |hop: &'static Hop| series.iter().map(move |series| (hop, route::group(hop.stage, series)));
+    let all = own.chain(REANCHORING.iter().flat_map(later));
     let mut groups = Vec::new();
-    for hop in ROUTE.iter().filter(|hop| stages.contains(&hop.stage)) {
+    for (hop, group) in all.filter(|(hop, _)| stages.contains(&hop.stage)) {
         let reads = |topic: &&Topic| topic.readers.contains(&hop.stage) && hop.state != Some(&*topic.topic);
         let inputs = topics.iter().filter(reads);
         let inputs = inputs.filter_map(|topic| count(topic).map(|(name, count)| (name, count, topic.owner)));
-        let name = link.names.group(hop.stage);
+        let name = link.names.group(&group);
         let mut config = consumer_config(&link.settings, &name, &name)?;
         config.set("statistics.interval.ms", "0");
         let consumer = config.create_with_context(Plain);

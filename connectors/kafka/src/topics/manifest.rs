@@ -37,6 +37,8 @@ pub enum Count {
     Logs,
     /// One for each chain.
     Chains,
+    /// One.
+    One,
     /// As its producers like.
     Free,
 }

@@ -1,7 +1,7 @@
 //! What a deployment's topics have to be.
 
 use killick_stages::deployment::Deployment;
-use killick_stages::route::{self, ROUTE};
+use killick_stages::route::{self, REANCHORING, ROUTE};
 use killick_stages::source::{Freshness, Source, Timestamps};
 use killick_stages::span::Span;
 
@@ -19,7 +19,7 @@ const SEGMENT_MILLIS: i64 = 86_400_000;
 const ENDED_KEY_MILLIS: i64 = 86_400_000;
 
 /// What the topics of a deployment depend on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Wanted<'a> {
     /// The logs and chains.
     pub deployment: &'a Deployment,
@@ -27,6 +27,8 @@ pub struct Wanted<'a> {
     pub window: Span,
     /// The sources.
     pub sources: &'a [Source],
+    /// The names of the series of later anchors.
+    pub series: Vec<&'a str>,
     /// Partitions of `events` where it has to be made. Default: as many as there are logs.
     pub input_partitions: Option<u32>,
 }
@@ -121,7 +123,9 @@ pub fn plan(settings: &Settings, wanted: &Wanted<'_>) -> Vec<Topic> {
     let logs = wanted.deployment.logs();
     let chains = u32::try_from(wanted.deployment.chains().len()).unwrap_or(u32::MAX);
     let mut topics = Vec::new();
-    for (topic, entry) in manifest.topics.iter().filter(|(topic, _)| route::is_inner(topic)) {
+    let is_wanted =
+        |topic: &str| route::is_inner(topic) && (!wanted.series.is_empty() || !route::is_reanchoring(topic));
+    for (topic, entry) in manifest.topics.iter().filter(|(topic, _)| is_wanted(topic)) {
         let rules = inner_rules(settings, entry, &manifest.timestamps, wanted.window);
         topics.push(Topic {
             topic: topic.clone(),
@@ -131,6 +135,7 @@ pub fn plan(settings: &Settings, wanted: &Wanted<'_>) -> Vec<Topic> {
             partitions: match entry.partitions {
                 Count::Logs => Partitions::Exactly(logs),
                 Count::Chains => Partitions::Growing(chains),
+                Count::One => Partitions::Exactly(1),
                 Count::Free => Partitions::Any(logs),
             },
             replication: settings.replication,
@@ -167,13 +172,13 @@ fn made_with(rules: &[Rule]) -> Vec<(&'static str, String)> {
 
 fn readers(topic: &str) -> Vec<&'static str> {
     let reads = |hop: &&route::Hop| hop.reads.contains(&topic) || hop.state == Some(topic);
-    ROUTE.iter().filter(reads).map(|hop| hop.stage).collect()
+    ROUTE.iter().chain(&REANCHORING).filter(reads).map(|hop| hop.stage).collect()
 }
 
 fn writers(topic: &str) -> Vec<&'static str> {
     let writes =
         |hop: &&route::Hop| topic == route::AUDIT || hop.writes.contains(&topic) || hop.state == Some(topic);
-    ROUTE.iter().filter(writes).map(|hop| hop.stage).collect()
+    ROUTE.iter().chain(&REANCHORING).filter(writes).map(|hop| hop.stage).collect()
 }
 
 fn inner_rules(settings: &Settings, entry: &Entry, timestamps: &str, window: Span) -> Vec<Rule> {
@@ -322,7 +327,9 @@ mod tests {
         let config = deployment::Config { logs: 8, chains: vec![0, 1, 2], ..Default::default() };
         let deployment = Deployment::new(&config).unwrap();
         let window = Span::secs(25 * 3_600);
-        plan(&Settings::default(), &Wanted { deployment: &deployment, window, sources, input_partitions })
+        let wanted =
+            Wanted { deployment: &deployment, window, sources, series: Vec::new(), input_partitions };
+        plan(&Settings::default(), &wanted)
     }
 
     #[test]
@@ -363,7 +370,17 @@ mod tests {
         let deployment = Deployment::new(&config).unwrap();
         let settings = Settings { max_record: 100_000_000, ..Settings::default() };
         let window = Span::secs(25 * 3_600);
-        let wanted = Wanted { deployment: &deployment, window, sources: &[], input_partitions: None };
+        let wanted = Wanted {
+            deployment: &deployment,
+            window,
+            sources: &[],
+            series: vec!["elsewhere"],
+            input_partitions: None,
+        };
+        assert_eq!(
+            plan(&settings, &wanted).iter().filter(|topic| route::is_reanchoring(&topic.topic)).count(),
+            4
+        );
         for topic in plan(&settings, &wanted) {
             let value = |key| {
                 let rule = topic.rules.iter().find(|rule| rule.key == key)?;

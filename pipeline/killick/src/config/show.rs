@@ -21,6 +21,7 @@ pub fn toml(config: &Config) -> String {
         kafka,
         catalog,
         keys,
+        reanchor,
         chainweb,
         devnet,
         embedded,
@@ -50,22 +51,7 @@ pub fn toml(config: &Config) -> String {
             ("width", text(batch.width)),
         ],
     );
-    section(
-        "anchor",
-        vec![
-            ("interval", text(anchor.interval)),
-            ("depth", number(anchor.depth)),
-            ("watch", number(anchor.watch)),
-            ("poll", text(anchor.poll)),
-            ("ttl", text(anchor.ttl)),
-            ("in_flight", number(anchor.in_flight as u64)),
-            ("gas_limit", number(anchor.gas_limit)),
-            ("gas_price", text(&anchor.gas_price)),
-            ("spend_limit", anchor.spend_limit.as_ref().and_then(text)),
-            ("chain", text(anchor.chain.name())),
-            ("sender", anchor.sender.as_ref().and_then(text)),
-        ],
-    );
+    section("anchor", anchor_settings(anchor));
     let ids = [("proof_ready", prove.schema_ids.proof_ready), ("receipt", prove.schema_ids.receipt)];
     section(
         "prove",
@@ -85,16 +71,7 @@ pub fn toml(config: &Config) -> String {
         section("keys", vec![("folder", text(folder.display()))]);
     }
     if let Some(chainweb) = chainweb {
-        let nodes = chainweb.nodes.iter().map(|node| Value::from(node.as_str())).collect();
-        section(
-            "chainweb",
-            vec![
-                ("nodes", Some(Value::Array(nodes))),
-                ("connect_timeout", text(chainweb.connect_timeout)),
-                ("timeout", text(chainweb.timeout)),
-                ("ca_file", chainweb.ca_file.as_ref().and_then(|file| text(file.display()))),
-            ],
-        );
+        section("chainweb", chainweb_settings(chainweb));
     }
     if let Some(registry) = registry {
         section(
@@ -127,6 +104,20 @@ pub fn toml(config: &Config) -> String {
     for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         root.insert(name.to_owned(), Value::Array(list));
     }
+    if !reanchor.is_empty() {
+        let series = reanchor.iter().map(|(name, series)| {
+            let chains = series.chains.iter().map(|chain| Value::from(i64::from(*chain))).collect();
+            let settings = vec![
+                ("network", series.network.as_ref().and_then(text)),
+                ("chains", Some(Value::Array(chains))),
+                ("key_file", series.key_file.as_ref().and_then(|file| text(file.display()))),
+                ("anchor", Some(table(anchor_settings(&series.anchor)))),
+                ("chainweb", series.chainweb.as_ref().map(|nodes| table(chainweb_settings(nodes)))),
+            ];
+            (name.clone(), table(settings))
+        });
+        root.insert("reanchor".to_owned(), Value::Table(series.collect()));
+    }
     if !tenants.is_empty() {
         let tenants = tenants.iter().map(|(name, tenant)| {
             let file = tenant.secret_file.as_ref().and_then(|file| text(file.display()));
@@ -136,6 +127,32 @@ pub fn toml(config: &Config) -> String {
         root.insert("tenant".to_owned(), Value::Table(tenants.collect()));
     }
     toml::to_string(&root).expect("a table of texts and numbers can be written")
+}
+
+fn anchor_settings(anchor: &killick_stages::anchor::Config) -> Vec<(&'static str, Option<Value>)> {
+    vec![
+        ("interval", text(anchor.interval)),
+        ("depth", number(anchor.depth)),
+        ("watch", number(anchor.watch)),
+        ("poll", text(anchor.poll)),
+        ("ttl", text(anchor.ttl)),
+        ("in_flight", number(anchor.in_flight as u64)),
+        ("gas_limit", number(anchor.gas_limit)),
+        ("gas_price", text(&anchor.gas_price)),
+        ("spend_limit", anchor.spend_limit.as_ref().and_then(text)),
+        ("chain", text(anchor.chain.name())),
+        ("sender", anchor.sender.as_ref().and_then(text)),
+    ]
+}
+
+fn chainweb_settings(chainweb: &killick_nodes::Settings) -> Vec<(&'static str, Option<Value>)> {
+    let nodes = chainweb.nodes.iter().map(|node| Value::from(node.as_str())).collect();
+    vec![
+        ("nodes", Some(Value::Array(nodes))),
+        ("connect_timeout", text(chainweb.connect_timeout)),
+        ("timeout", text(chainweb.timeout)),
+        ("ca_file", chainweb.ca_file.as_ref().and_then(|file| text(file.display()))),
+    ]
 }
 
 fn kafka_settings(kafka: &killick_kafka::Settings) -> Vec<(&'static str, Option<Value>)> {

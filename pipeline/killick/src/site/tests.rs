@@ -5,7 +5,7 @@ use killick_stages::frame::AcceptedFrame;
 use killick_stages::mapping::{Mapping, Place};
 use killick_stages::ports::Producer;
 use killick_stages::record::Output;
-use killick_stages::route::ROUTE;
+use killick_stages::route::{REANCHORING, ROUTE};
 use killick_stages::source::{Framing, Source};
 use serde::Deserialize;
 
@@ -22,6 +22,7 @@ fn some_plan() -> Plan {
         prove: prove::Config::default(),
         block_interval: Duration::ZERO,
         retention: Duration::from_secs(3_600),
+        reanchor: BTreeMap::from([("elsewhere".to_owned(), reanchor::Settings::default())]),
         stages: Vec::new(),
     }
 }
@@ -46,6 +47,7 @@ fn the_topics_of_a_site_are_those_that_are_published() {
         let partitions = match topic.partitions.as_str() {
             "logs" => 3,
             "chains" => 2,
+            "one" => 1,
             "free" => INPUT_PARTITIONS,
             other => panic!("{name}: {other}"),
         };
@@ -58,10 +60,11 @@ fn the_topics_of_a_site_are_those_that_are_published() {
 fn nothing_goes_before_the_stage_that_reads_it_has_read_it() {
     let plan = some_plan();
     let topics = topics(&plan, &Deployment::new(&plan.deployment).unwrap());
-    for hop in ROUTE {
+    for hop in ROUTE.iter().chain(&REANCHORING[1..]) {
         for read in hop.reads {
             let topic = topics.iter().find(|topic| *topic.name == **read).unwrap();
-            assert!(topic.readers.iter().any(|reader| **reader == *hop.stage), "{read}");
+            let is_it = |reader: &str| reader == hop.stage || reader == route::group(hop.stage, "elsewhere");
+            assert!(topic.readers.iter().any(|reader| is_it(reader)), "{read}");
         }
     }
 }
@@ -71,7 +74,7 @@ fn the_table_of_the_readme_is_the_route() {
     let readme =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")).unwrap();
     let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    for hop in ROUTE {
+    for hop in ROUTE.iter().chain(&REANCHORING) {
         let state = hop.state.map_or("–".to_owned(), |state| format!("`{state}`"));
         let row =
             format!("| {} | {} | {} | {state} | {} |", hop.stage, list(hop.reads), list(hop.writes), hop.key);
