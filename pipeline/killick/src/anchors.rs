@@ -11,7 +11,7 @@ use killick_proof::checkpoint::Checkpoint;
 use killick_proof::note::Note;
 use killick_stages::ports::{Chain, Look, Reader, Sent};
 use killick_stages::record::Partition;
-use killick_stages::route::ANCHOR_LOG;
+use killick_stages::route::{ANCHOR_LOG, REANCHOR_LOG};
 use killick_stages::state::{AnchorState, Interval};
 use serde_json::{Value, json};
 
@@ -25,7 +25,8 @@ const TOGETHER: usize = 4 << 20;
 
 /// Shows the intervals that are being anchored, and sends their commands again.
 ///
-/// An interval is named by its partition of `checkpoints` and its id there, like 0/512. It is here from the time it is cut until
+/// An interval is named by its partition of `checkpoints` and its id there, like 0/512; one of a series of later anchors by the
+/// series before them, like later/0/3. It is here from the time it is cut until
 /// its block is so deep that nobody looks after it any more; then its anchors are in the catalog and in the topic `anchors`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: killick anchors list -c killick.toml")]
@@ -50,7 +51,7 @@ enum Action {
     Show {
         #[command(flatten)]
         from: stores::From,
-        /// The interval: partition/id.
+        /// The interval: partition/id, or series/partition/id.
         interval: String,
         /// Text for people, or one JSON object.
         #[arg(long, value_name = "FORM", value_enum, default_value_t = Output::Text)]
@@ -64,7 +65,7 @@ enum Action {
     Retry {
         #[command(flatten)]
         from: stores::From,
-        /// The interval: partition/id.
+        /// The interval: partition/id, or series/partition/id.
         interval: String,
     },
 }
@@ -90,13 +91,15 @@ pub fn run(args: &AnchorsArgs) -> Outcome {
 
 /// An interval, and the partition of `checkpoints` that it is of.
 struct Known {
+    /// The series and a slash; empty for the deployment's own anchors.
+    prefix: String,
     lane: u32,
     interval: Interval,
 }
 
 impl Known {
     fn name(&self) -> String {
-        format!("{}/{}", self.lane, self.interval.id)
+        format!("{}{}/{}", self.prefix, self.lane, self.interval.id)
     }
 
     /// Where it stands, in a word.
@@ -149,8 +152,10 @@ impl Known {
 /// The intervals that `anchor-log` has now.
 fn known(log: &mut dyn Reader) -> Result<Vec<Known>> {
     let mut known = Vec::new();
-    for partition in log.partitions(ANCHOR_LOG)? {
-        known.extend(known_in(log, &partition)?);
+    for topic in [ANCHOR_LOG, REANCHOR_LOG] {
+        for partition in log.partitions(topic)? {
+            known.extend(known_in(log, &partition)?);
+        }
     }
     known.sort_by_key(|known| known.interval.cut);
     Ok(known)
@@ -177,7 +182,11 @@ fn known_in(log: &mut dyn Reader, partition: &Partition) -> Result<Vec<Known>> {
             }
         }
     }
-    Ok(intervals.into_values().map(|interval| Known { lane: partition.number, interval }).collect())
+    let known = intervals.into_iter().map(|(key, interval)| {
+        let prefix = key.strip_suffix(interval.id.as_bytes()).unwrap_or_default();
+        Known { prefix: String::from_utf8_lossy(prefix).into_owned(), lane: partition.number, interval }
+    });
+    Ok(known.collect())
 }
 
 fn named(log: &mut dyn Reader, name: &str) -> Result<Known> {

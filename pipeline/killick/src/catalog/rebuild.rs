@@ -1,7 +1,7 @@
 //! `killick catalog rebuild`: the catalog as a function of the log.
 //!
-//! Each log is written by one thread: first its batches, in order, then the anchors that its proofs carry. Every put can be
-//! repeated, so nothing has to be remembered between two calls but the catalog itself.
+//! Each log is written by one thread: first its batches, in order, then the anchors that its proofs carry. At the end come the
+//! later anchors of all logs. Every put can be repeated, so nothing has to be remembered between two calls but the catalog itself.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -21,7 +21,7 @@ use killick_proof::batch::BatchHeader;
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Reader};
 use killick_stages::ready::ProofReady;
 use killick_stages::record::{Partition, Record};
-use killick_stages::route::{BATCHES, PROOFS};
+use killick_stages::route::{BATCHES, LENT, PROOFS};
 use serde::Serialize;
 use tracing::warn;
 
@@ -156,7 +156,7 @@ pub(super) fn run(args: &RebuildArgs) -> Result<ExitCode> {
         tally: Tally::default(),
         bar: bar(records),
     };
-    let outcome = work.all_logs(logs.len());
+    let outcome = work.all_logs(logs.len()).and_then(|()| work.later_anchors());
     work.bar.finish_and_clear();
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let summary = Summary {
@@ -189,7 +189,7 @@ fn extent(reader: &mut dyn Reader) -> Result<(Vec<u32>, u64)> {
     if logs.is_empty() {
         bail!("the log has no topic {BATCHES}: is this the right one?");
     }
-    for partition in logs.iter().chain(&reader.partitions(PROOFS)?) {
+    for partition in logs.iter().chain(&reader.partitions(PROOFS)?).chain(&reader.partitions(LENT)?) {
         let (first, end) = reader.range(partition)?;
         records += end.saturating_sub(first);
     }
@@ -268,13 +268,24 @@ impl Work {
         self.each(reader, partition, |record| {
             let anchors: Vec<_> = ProofReady::decode(&record.value)?.anchor_records().collect();
             for anchor in anchors.iter().filter(|anchor| !last.contains(anchor)) {
-                self.patiently(|| self.target.catalog().put_anchor(anchor))
-                    .with_context(|| format!("an anchor of {} at {}", anchor.origin, anchor.size))?;
-                self.tally.anchors.fetch_add(1, Ordering::Relaxed);
+                self.put_anchor(anchor)?;
             }
             last = anchors;
             Ok(())
         })
+    }
+
+    fn later_anchors(&self) -> Result<()> {
+        self.each(self.source.reader()?.as_mut(), &Partition::new(LENT, 0), |record| {
+            self.put_anchor(&AnchorRecord::decode(&record.value)?)
+        })
+    }
+
+    fn put_anchor(&self, anchor: &AnchorRecord) -> Result<()> {
+        self.patiently(|| self.target.catalog().put_anchor(anchor))
+            .with_context(|| format!("an anchor of {} at {}", anchor.origin, anchor.size))?;
+        self.tally.anchors.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Does something with each record that a partition has now.
