@@ -158,7 +158,8 @@ fn everything_there_ever_was_gains_the_anchor_of_another_chain_and_of_another_ne
     known["networks"] = json!([]);
     std::fs::write(site.at("keys.json"), known.to_string()).unwrap();
     let trust = site.at("abroad.json");
-    let line = format!("trust fetch --network development --agree 1 --node {} --depth 1 --with", network.address);
+    let line =
+        format!("trust fetch --network development --agree 1 --node {} --depth 1 --with", network.address);
     ends(4, &line, &[&site.at("keys.json"), Path::new("--out"), &trust, &site.at("twice")]);
     site.verifies(0, "twice", &trust);
     site.verifies(4, "once", &trust);

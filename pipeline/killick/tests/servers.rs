@@ -232,8 +232,35 @@ fn events_of_a_topic_become_receipts_and_the_catalog_can_be_made_from_the_log() 
     let trust = site.path("trust.json");
     ends(0, "trust own --out", &[&trust, Path::new("-c"), here]);
     ends(0, "verify --trust", &[&trust, out]);
-    assert!(ends(0, "audit -c", &[here]).contains("clean"));
-    assert!(ends(0, "fsck -c", &[here]).contains("clean"));
+
+    // On another chain, by the process that does it each interval, or by the one that is asked to.
+    let later = format!(
+        "[chainweb]\nnodes = {nodes}\n[reanchor.later]\nchains = [5]\n[reanchor.later.anchor]\ndepth = 3\npoll = \"100ms\"\n"
+    );
+    let later = &*site.config("later.toml", &site.keyspace, &later);
+    let refused = ends(1, "reanchor later -c", &[later]);
+    assert!(refused.contains("reanchor") && refused.contains("killick topics apply"), "{refused}");
+    let begun = ends(0, "topics apply -c", &[later]);
+    assert!(begun.contains("reanchor-later begins") && begun.contains("lend-later begins"), "{begun}");
+    let args = ["run", "--stages", "reanchor,lend", "--log", "info", "-c", later.to_str().unwrap()];
+    let mut run = Running::start(&args, &[]);
+    run.says("the stages join their groups");
+    let told = ends(0, "reanchor later --output json -c", &[later]);
+    run.ends();
+    for log in told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        assert_eq!((&log["anchored"], &log["block"]["chain"]), (&log["batches"], &Value::from(5)), "{log}");
+    }
+    ends(0, "receipts export -c", &[here, Path::new("--out"), out]);
+    for receipt in files(out).values() {
+        let receipt: Value = serde_json::from_slice(receipt).unwrap();
+        let chains: Vec<_> =
+            receipt["anchors"].as_array().unwrap().iter().map(|it| &it["block"]["chain"]).collect();
+        assert_eq!(chains, [&Value::from(0), &Value::from(5)]);
+    }
+    ends(0, "trust own --out", &[&trust, Path::new("-c"), here]);
+    ends(0, "verify --trust", &[&trust, out]);
+    assert!(ends(0, "audit -c", &[later]).contains("clean"));
+    assert!(ends(0, "fsck -c", &[later]).contains("clean"));
 
     let another = Keyspace::new();
     let there = &*config("another.toml", &another);
