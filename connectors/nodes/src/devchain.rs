@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chainweb::Hash;
 use chainweb::devnet::{Devnet, Network, SpvError};
-use chainweb::pact::Command;
+use chainweb::pact::{Command, units};
 use killick_stages::ports::{Chain, ChainError, ChainId, Look, Mined, Sent, Spv};
 
 /// A development network as the chain of a pipeline.
@@ -61,6 +61,14 @@ impl Chain for DevChain {
         let Some(header) = self.0.header(id, &proof.root()) else { return Ok(None) };
         Ok(Some(Spv { proof: proof.to_json().into(), header: header.encode().into() }))
     }
+
+    fn balance(&self, chain: ChainId, account: &str) -> Result<Option<u128>, ChainError> {
+        let text = self.0.read(|network| network.balance(chainweb::ChainId(chain), account));
+        let units = |text: String| {
+            units(&text).ok_or_else(|| ChainError { chain, why: format!("the balance {text} is no amount") })
+        };
+        text.map(units).transpose()
+    }
 }
 
 fn mined_at(network: &Network, chain: chainweb::ChainId, key: &Hash) -> Result<Option<Mined>, String> {
@@ -96,6 +104,10 @@ mod tests {
 
         fn id(&self) -> ChainId {
             3
+        }
+
+        fn account(&self) -> Box<str> {
+            format!("k:{}", hex::encode(self.key.public().as_bytes())).into()
         }
 
         fn command(&self, text: &str) -> (Box<str>, Vec<u8>) {

@@ -201,6 +201,12 @@ impl Chain for NodeChain {
         let spv = self.client.ask(|node| spv(node, chainweb::ChainId(chain), key));
         self.runtime.block_on(spv).map_err(|error| failed(chain, &error))
     }
+
+    fn balance(&self, chain: ChainId, account: &str) -> Result<Option<u128>, ChainError> {
+        let balance = self.client.balance(chainweb::ChainId(chain), account);
+        let balance = self.runtime.block_on(balance).map_err(|error| failed(chain, &error))?;
+        Ok(balance.map(|balance| balance.units))
+    }
 }
 
 fn failed(chain: ChainId, why: &dyn std::fmt::Display) -> ChainError {

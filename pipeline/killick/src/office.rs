@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use killick_kafka::plant;
 use killick_stages::derive::{DeriveError, first_covered, log_path};
-use killick_stages::ports::{Catalog, CatalogError, Chain};
+use killick_stages::ports::{Balance, Catalog, CatalogError, Chain, ChainError};
 use killick_stages::record::Partition;
 use killick_stages::series::newest;
 use killick_stages::stage::{Answer, Request, StoredBatch};
@@ -93,6 +93,7 @@ impl Office {
             Request::Send { .. }
             | Request::Look { .. }
             | Request::Spv { .. }
+            | Request::Balance { .. }
             | Request::Schema(_)
             | Request::Again => {
                 self.runtime.spawn(self.desk.clone().work(partition, assignment, request));
@@ -119,7 +120,7 @@ impl Desk {
     }
 
     async fn pursue(&self, request: Request) -> Result<Result<Answer, String>, AcquireError> {
-        if let Request::Look { after, .. } = request {
+        if let Request::Look { after, .. } | Request::Balance { after, .. } = request {
             tokio::time::sleep(after).await;
         }
         let request = Arc::new(request);
@@ -167,7 +168,7 @@ impl World {
     }
 
     fn perform(&self, request: &Request) -> Result<Answer, Failure> {
-        let unreachable = |error: killick_stages::ports::ChainError| Failure::Transient(error.to_string());
+        let unreachable = |error: ChainError| Failure::Transient(error.to_string());
         Ok(match request {
             Request::PutBatch(batch) => {
                 self.catalog()?.put_batch(batch)?;
@@ -195,6 +196,10 @@ impl World {
                 let proof = self.chain()?.spv(*chain, key).map_err(unreachable)?;
                 Answer::Spv(key.clone(), proof.map(Box::new))
             }
+            Request::Balance { chain, account, .. } => {
+                let held = self.chain()?.balance(*chain, account);
+                Answer::Balance(account.clone(), held.map_or_else(unknown, balance))
+            }
             Request::Schema(id) => {
                 let registry = self.registry.as_ref();
                 let registry = registry
@@ -215,6 +220,16 @@ impl World {
         })?;
         Ok(Some(Box::new(StoredBatch { batch, path })))
     }
+}
+
+fn balance(units: Option<u128>) -> Balance {
+    units.map_or(Balance::NoAccount, Balance::Units)
+}
+
+/// Nothing waits for a balance: the stage asks again.
+fn unknown(error: ChainError) -> Balance {
+    warn!(%error, "an account's balance is not known; asking again later");
+    Balance::Unknown(error.to_string().into())
 }
 
 fn number_of(header: &[u8]) -> Result<u64, Failure> {

@@ -100,6 +100,9 @@ impl<L: Log> Worker<L> {
         let idle = self.receive(stop)?;
         self.take_answers()?;
         self.commit(stop)?;
+        for (partition, alarm) in self.stage.alarms() {
+            error!(stage = self.name, %partition, alarm = &*alarm, "an operator has to look");
+        }
         for (partition, request) in self.stage.requests() {
             if let Some(&assignment) = self.owned.get(&partition) {
                 plant::point("before_request");
@@ -218,9 +221,6 @@ impl<L: Log> Worker<L> {
                     plant::point("before_apply");
                     self.books.committed(&parts);
                     (self.tap)(self.name, &parts);
-                    for (partition, alarm) in self.stage.alarms() {
-                        error!(stage = self.name, %partition, alarm = &*alarm, "an operator has to look");
-                    }
                     break;
                 }
                 Err(LogError::Lost(partition)) => {

@@ -16,11 +16,13 @@
 //! | `anchor.rs` | what comes in, and what is asked: intervals are cut here |
 //! | `anchor/fate.rs` | what becomes of an interval, look by look |
 //! | `anchor/lane.rs` | what is known of one partition of `checkpoints` |
+//! | `anchor/purse.rs` | what the accounts that pay hold, and for how long that lasts |
 //! | `anchor/series.rs` | the same for later anchors of all logs, elsewhere |
 
 mod config;
 mod fate;
 mod lane;
+mod purse;
 mod series;
 
 use std::collections::BTreeMap;
@@ -232,7 +234,8 @@ impl Stage for Anchor {
     fn assign(&mut self, partition: &Partition, next: u64) {
         let place = usize::try_from(partition.number).ok();
         let Some(&chain) = place.and_then(|place| self.chains.get(place)) else { return };
-        self.lanes.insert(partition.number, Lane::new(partition.number, chain, next));
+        let accounts = std::iter::once(self.builder.sender.clone());
+        self.lanes.insert(partition.number, Lane::new(partition.number, chain, next, accounts));
         self.forget_round();
     }
 
@@ -361,6 +364,11 @@ impl Stage for Anchor {
                 };
                 requests.push((Partition::new(self.shelf.input, *number), request));
             }
+            for purse in &mut lane.purses {
+                let Some(after) = purse.ask.take() else { continue };
+                let request = Request::Balance { chain: lane.chain, account: purse.account.clone(), after };
+                requests.push((Partition::new(self.shelf.input, *number), request));
+            }
         }
         requests
     }
@@ -385,6 +393,10 @@ impl Stage for Anchor {
                 None => Ok(()),
             },
             Answer::Newest(notes) => self.take_newest(partition, notes, out),
+            Answer::Balance(account, balance) => {
+                self.held(partition, &account, &balance);
+                Ok(())
+            }
             Answer::BatchPut(_)
             | Answer::AnchorPut
             | Answer::BatchRead(_)

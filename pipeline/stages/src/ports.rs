@@ -296,6 +296,23 @@ pub trait Chain: Send + Sync {
     /// # Errors
     /// [`ChainError`].
     fn spv(&self, chain: ChainId, key: &str) -> Result<Option<Spv>, ChainError>;
+
+    /// What an account holds by the newest block, in 10^-12 of the coin; `None` if it does not exist on that chain.
+    ///
+    /// # Errors
+    /// [`ChainError`].
+    fn balance(&self, chain: ChainId, account: &str) -> Result<Option<u128>, ChainError>;
+}
+
+/// What an account holds, as far as the chain can say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Balance {
+    /// So much, in 10^-12 of the coin.
+    Units(u128),
+    /// Nothing: it does not exist on that chain.
+    NoAccount,
+    /// The chain could not be asked, or answered nonsense.
+    Unknown(Box<str>),
 }
 
 /// What a chain said to a command.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::ports::{AnchorRecord, BatchRecord, ChainId, Look, Sent, Spv};
+use crate::ports::{AnchorRecord, Balance, BatchRecord, ChainId, Look, Sent, Spv};
 use crate::record::{Micros, Output, Partition, Record};
 use crate::registry::{Lookup, SchemaId};
 
@@ -57,7 +57,7 @@ pub trait Stage: Send {
     fn requests(&mut self) -> Vec<(Partition, Request)>;
 
     /// What an operator has to know of, though the stage goes on, now that all that was put out is committed. The shell asks
-    /// once after each commit.
+    /// as often as for requests.
     fn alarms(&mut self) -> Vec<(Partition, Box<str>)> {
         Vec::new()
     }
@@ -195,6 +195,15 @@ pub enum Request {
         /// The request key.
         key: Box<str>,
     },
+    /// Ask, not before `after`, what an account holds on a chain. That nobody can say is an answer too.
+    Balance {
+        /// The chain.
+        chain: ChainId,
+        /// The account's name.
+        account: Box<str>,
+        /// How long to wait before asking.
+        after: Duration,
+    },
     /// Nothing but an answer: a stage that has more to put out than one transaction should hold goes on with it.
     Again,
     /// Ask the schema registry for the schema of this id.
@@ -220,6 +229,8 @@ pub enum Answer {
     Seen(Vec<Box<str>>, Look),
     /// The proof for this request key, or `None` if the chain does not have the command in a block now.
     Spv(Box<str>, Option<Box<Spv>>),
+    /// What the account of this name holds.
+    Balance(Box<str>, Balance),
     /// The time to go on: what was put out before the question is committed.
     Again,
     /// What the registry says of this id.

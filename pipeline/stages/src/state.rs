@@ -122,6 +122,8 @@ pub struct Position {
     pub day: i64,
     /// What the commands of that day may cost, in 10^-12 of the chain's coin.
     pub spent: i64,
+    /// The same of the day before it.
+    pub before: i64,
 }
 
 /// An interval with the commands made for it.
@@ -180,6 +182,7 @@ impl AnchorState {
                 out.long(position.time);
                 out.long(position.day);
                 out.long(position.spent);
+                out.long(position.before);
             }
             Self::Interval(interval) => {
                 out.long(1);
@@ -217,6 +220,7 @@ impl AnchorState {
                 time: reader.long()?,
                 day: reader.long()?,
                 spent: reader.long()?,
+                before: reader.long()?,
             }),
             1 => Self::Interval(Interval {
                 id: reader.string()?.into(),

@@ -234,7 +234,7 @@ proptest! {
         let interval = AnchorState::Interval(Interval {
             id, chain, cut: time, checkpoints, attempts, version: chain, landing,
         });
-        let position = Position { next, time, day: time / 7, spent: time / 3 };
+        let position = Position { next, time, day: time / 7, spent: time / 3, before: time / 5 };
         for state in [AnchorState::Position(position), interval] {
             read("anchor-state", &state.encode());
             prop_assert_eq!(AnchorState::decode(&state.encode()), Ok(state));

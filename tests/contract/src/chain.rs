@@ -20,6 +20,9 @@ pub trait Subject {
     /// another text.
     fn command(&self, text: &str) -> (Box<str>, Vec<u8>);
 
+    /// The account that pays for those commands.
+    fn account(&self) -> Box<str>;
+
     /// How long a command may wait for its block.
     fn patience(&self) -> Duration {
         Duration::from_secs(60)
@@ -32,6 +35,7 @@ pub fn suite<S: Subject>(subject: &S) {
     a_proof_runs_from_the_output_to_its_block(subject);
     what_is_no_command_is_refused(subject);
     what_was_never_sent_is_nowhere(subject);
+    a_command_is_paid_from_its_account(subject);
 }
 
 fn a_command_is_in_a_block_once_however_often_it_is_sent<S: Subject>(subject: &S) {
@@ -81,6 +85,18 @@ fn what_was_never_sent_is_nowhere<S: Subject>(subject: &S) {
         subject.chain().look(subject.id(), std::slice::from_ref(&key)).expect("the chain can be asked");
     assert_eq!(look.mined, None);
     assert!(subject.chain().spv(subject.id(), &key).expect("the chain can be asked").is_none());
+}
+
+fn a_command_is_paid_from_its_account<S: Subject>(subject: &S) {
+    let (chain, id, account) = (subject.chain(), subject.id(), subject.account());
+    let balance = |account: &str| chain.balance(id, account).expect("the chain can be asked");
+    let before = balance(&account).expect("it has paid for commands");
+    let (key, command) = subject.command("contract three");
+    chain.send(id, &command).expect("the chain can be asked");
+    mined(subject, &key);
+    let after = balance(&account).expect("it is still there");
+    assert!(after < before, "{after} after {before}");
+    assert_eq!(balance(&format!("k:{}", "0".repeat(64))), None);
 }
 
 fn mined<S: Subject>(subject: &S, key: &str) -> Look {

@@ -24,6 +24,10 @@ impl chain::Subject for Subject {
         3
     }
 
+    fn account(&self) -> Box<str> {
+        format!("k:{}", hex::encode(self.key.public().as_bytes())).into()
+    }
+
     fn command(&self, text: &str) -> (Box<str>, Vec<u8>) {
         command(&self.key, text, 400)
     }

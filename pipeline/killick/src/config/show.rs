@@ -142,6 +142,8 @@ fn anchor_settings(anchor: &killick_stages::anchor::Config) -> Vec<(&'static str
         ("spend_limit", anchor.spend_limit.as_ref().and_then(text)),
         ("chain", text(anchor.chain.name())),
         ("sender", anchor.sender.as_ref().and_then(text)),
+        ("balance_poll", text(anchor.balance_poll)),
+        ("balance_alarm_days", number(anchor.balance_alarm_days)),
     ]
 }
 

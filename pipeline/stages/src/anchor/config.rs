@@ -39,6 +39,11 @@ pub struct Config {
     pub spend_limit: Option<String>,
     /// Which chain an interval goes to.
     pub chain: Choice,
+    /// How long to wait between looks at what the accounts that pay hold. 1 min to 1 d; default 10 min.
+    pub balance_poll: Span,
+    /// An alarm is raised where that lasts for fewer days than this, at the spending of the last two. 0 to 3,650; default
+    /// 14; 0: never.
+    pub balance_alarm_days: u32,
 }
 
 /// Which chain an interval goes to.
@@ -76,6 +81,8 @@ impl Default for Config {
             sender: None,
             spend_limit: None,
             chain: Choice::Sticky,
+            balance_poll: Span::secs(600),
+            balance_alarm_days: 14,
         }
     }
 }
@@ -133,6 +140,7 @@ pub(super) fn check(config: &Config, is_series: bool) -> Result<(), ConfigError>
         interval,
         ("poll", config.poll, Span::millis(10), Span::secs(600), "10ms to 10m"),
         ("ttl", config.ttl, Span::secs(120), Span::secs(86_400), "2m to 1d"),
+        ("balance_poll", config.balance_poll, Span::secs(60), Span::secs(86_400), "1m to 1d"),
     ];
     for (name, found, least, most, range) in spans {
         if !(least..=most).contains(&found) {
@@ -144,6 +152,7 @@ pub(super) fn check(config: &Config, is_series: bool) -> Result<(), ConfigError>
         ("watch", config.watch, 0, 480, "0 to 480"),
         ("in_flight", config.in_flight as u64, 1, 1_000, "1 to 1000"),
         ("gas_limit", config.gas_limit, 100, 150_000, "100 to 150000"),
+        ("balance_alarm_days", config.balance_alarm_days.into(), 0, 3_650, "0 to 3650"),
     ];
     for (name, found, least, most, range) in numbers {
         if !(least..=most).contains(&found) {

@@ -7,6 +7,7 @@ use killick_proof::checkpoint::Checkpoint;
 use killick_proof::note::Note;
 
 use super::fate::Flight;
+use super::purse::Purse;
 use super::{Config, ConfigError, Shelf};
 use crate::deployment::Deployment;
 use crate::ports::ChainId;
@@ -36,12 +37,21 @@ impl Budget {
         let limit = units(text).map(parts).filter(|limit| *limit >= cost);
         match limit {
             Some(limit) => Ok(Self { cost, limit: Some(limit) }),
-            None => Err(ConfigError::SpendLimit {
-                found: text.clone(),
-                least: format!("{}.{:012}", cost / 1_000_000_000_000, cost % 1_000_000_000_000),
-            }),
+            None => {
+                Err(ConfigError::SpendLimit { found: text.clone(), least: coins(cost.unsigned_abs().into()) })
+            }
         }
     }
+
+    /// What one command may cost, in 10^-12 of the coin.
+    pub(super) fn cost(&self) -> u128 {
+        self.cost.unsigned_abs().into()
+    }
+}
+
+/// An amount of 10^-12 parts in the coin.
+pub(super) fn coins(units: u128) -> String {
+    format!("{}.{:012}", units / 1_000_000_000_000, units % 1_000_000_000_000)
 }
 
 /// What is known of one lane.
@@ -65,21 +75,29 @@ pub(super) struct Lane {
     pub(super) open: BTreeMap<Box<str>, (u64, Box<str>)>,
     /// Intervals that are looked after, by the offset before which they end: their ids.
     pub(super) flights: BTreeMap<u64, Flight>,
+    /// The accounts that pay on its chain.
+    pub(super) purses: Vec<Purse>,
 }
 
 impl Lane {
-    /// A lane to this chain of which nothing is known yet.
-    pub(super) fn new(number: u32, chain: ChainId, next: u64) -> Self {
+    /// A lane to this chain of which nothing is known yet, and the accounts that pay there.
+    pub(super) fn new(
+        number: u32,
+        chain: ChainId,
+        next: u64,
+        accounts: impl Iterator<Item = Box<str>>,
+    ) -> Self {
         Self {
             number,
             chain,
             next,
             is_checked: false,
-            done: Position { next: 0, time: Micros::MIN, day: 0, spent: 0 },
+            done: Position { next: 0, time: Micros::MIN, day: 0, spent: 0, before: 0 },
             time: Micros::MIN,
             since: None,
             open: BTreeMap::new(),
             flights: BTreeMap::new(),
+            purses: accounts.map(Purse::new).collect(),
         }
     }
 
@@ -141,10 +159,21 @@ impl Lane {
     pub(super) fn spend(&mut self, budget: &Budget, time: Micros) -> bool {
         let day = time.div_euclid(DAY);
         if day > self.done.day {
+            self.done.before = if day - self.done.day == 1 { self.done.spent } else { 0 };
             (self.done.day, self.done.spent) = (day, 0);
         }
         self.done.spent = self.done.spent.saturating_add(budget.cost);
         !self.affords(budget, time)
+    }
+
+    /// What a day costs: the dearer of the last day, as far as it has come, and the one before.
+    pub(super) fn pace(&self) -> i64 {
+        let Position { day, spent, before, .. } = self.done;
+        match self.time.div_euclid(DAY).saturating_sub(day) {
+            ..=0 => spent.max(before),
+            1 => spent,
+            2.. => 0,
+        }
     }
 
     /// The interval that one of these commands belongs to.

@@ -6,7 +6,7 @@ use chainweb::pact::Command;
 use chainweb::payload::PayloadWithOutputs;
 use chainweb::spv::{Blocks, Part, create_along};
 use chainweb::{Hash, Header, U256};
-use killick_stages::ports::{ChainId, Look, Mined, Sent, Spv};
+use killick_stages::ports::{Balance, ChainId, Look, Mined, Sent, Spv};
 use killick_stages::record::Micros;
 
 use super::{Dice, SECOND};
@@ -174,6 +174,14 @@ impl SimChain {
             })
         });
         Look { tip_height: tip.height, tip_time: tip.creation_time, mined }
+    }
+
+    /// What every account has: enough, if the chain says it.
+    pub fn balance(&self, faults: bool) -> Balance {
+        if faults && self.blocks.len().is_multiple_of(3) {
+            return Balance::Unknown("500 Something went wrong".into());
+        }
+        Balance::Units(1_000_000 * 1_000_000_000_000)
     }
 
     pub fn spv(&self, key: &str) -> Option<Spv> {

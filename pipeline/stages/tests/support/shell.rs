@@ -100,10 +100,13 @@ impl Shell {
         if !self.commit(world, faults)? {
             return Ok(true);
         }
+        world.alarms.extend(self.stage.alarms().into_iter().map(|(_, alarm)| alarm));
         for (partition, request) in self.stage.requests() {
             if self.owned.contains_key(&partition) {
                 let after = match &request {
-                    Request::Look { after, .. } => after.as_micros() as Micros,
+                    Request::Look { after, .. } | Request::Balance { after, .. } => {
+                        after.as_micros() as Micros
+                    }
                     _ => 0,
                 };
                 self.asked.push_back((partition, request, world.now + after));
@@ -191,7 +194,6 @@ impl Shell {
         }
         world.log.commit(self.name, &parts, world.now, &mut world.dice);
         self.books.committed(&parts);
-        world.alarms.extend(self.stage.alarms().into_iter().map(|(_, alarm)| alarm));
         if world.dice.chance(faults.crash) {
             // After it happened, but nobody heard of it.
             self.die();
@@ -215,7 +217,9 @@ impl Shell {
                     | Request::Newest { .. }
             );
             // No answer: once since it did not happen, once though it did.
-            let is_lost = world.dice.chance(faults.lost);
+            // Nothing hangs on a balance, and the chain may not know it.
+            let is_balance = matches!(request, Request::Balance { .. });
+            let is_lost = !is_balance && world.dice.chance(faults.lost);
             let is_stuck = has_order && stuck.contains(&partition);
             if due > world.now || is_stuck || is_lost {
                 if is_lost && !is_stuck && due <= world.now && world.dice.chance(500) {
@@ -275,7 +279,8 @@ impl Shell {
             REANCHOR => !newest(&world.catalog, SERIES).unwrap().is_empty(),
             _ => self.stage.tick_due(partition).is_some(),
         };
-        self.asked.is_empty()
+        // Balances are asked for for ever.
+        self.asked.iter().all(|(_, request, _)| matches!(request, Request::Balance { .. }))
             && self.answers.is_empty()
             && self.inputs.iter().all(|partition| {
                 self.owned.contains_key(partition)
@@ -360,6 +365,9 @@ fn perform(world: &mut World, faults: &Faults, request: &Request) -> Result<Answ
         }
         Request::Schema(id) => Answer::Schema(*id, registry::lookup(*id, world.now)),
         Request::Spv { chain, key } => Answer::Spv(key.clone(), world.chains[chain].spv(key).map(Box::new)),
+        Request::Balance { chain, account, .. } => {
+            Answer::Balance(account.clone(), world.chains[chain].balance(faults.chain))
+        }
         Request::Again => Answer::Again,
     })
 }
