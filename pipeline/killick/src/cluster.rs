@@ -35,7 +35,8 @@ const AWAY: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields, default)]
 pub struct Keys {
     /// The folder; a relative path begins at the configuration's folder. It holds `log-N.key` for each log (batch signs
-    /// with it; prove wants only `log-N.pub`, its public part) and `anchor.key` (anchor signs with it).
+    /// with it; prove wants only `log-N.pub`, its public part), and `anchor.key`, with which anchor signs. Where there are
+    /// `anchor-1.key` to `anchor-15.key` too, or some of them, it signs with all.
     pub folder: Option<PathBuf>,
 }
 
@@ -178,8 +179,8 @@ fn jobs(config: &Config, deployment: &Deployment, stages: &[String], slot: &str)
         job("batch", Box::new(stage), Sharing::Sticky, slot.to_owned());
     }
     if is_wanted("anchor") {
-        let key = secrets::read_seed(&keys()?.join("anchor.key"))?;
-        let stage = anchor::Anchor::new(deployment, &config.anchor, key)?;
+        let keys = secrets::anchor_keys(keys()?)?;
+        let stage = anchor::Anchor::new(deployment, &config.anchor, keys)?;
         job("anchor", Box::new(stage), Sharing::Sticky, slot.to_owned());
     }
     if is_wanted("prove") {
@@ -188,10 +189,10 @@ fn jobs(config: &Config, deployment: &Deployment, stages: &[String], slot: &str)
         job("prove", Box::new(stage), Sharing::Range, slot.to_owned());
     }
     if !config.reanchor.is_empty() && (is_wanted("reanchor") || is_wanted("lend")) {
-        let key = secrets::read_seed(&keys()?.join("anchor.key"))?;
+        let signers = secrets::anchor_keys(keys()?)?;
         let known = known_logs(keys()?, deployment)?;
         let poll = config.prove.poll;
-        for hand in reanchor::hands(&config.reanchor, deployment, poll, (&key, &known), is_wanted)? {
+        for hand in reanchor::hands(&config.reanchor, deployment, poll, (&signers, &known), is_wanted)? {
             let reanchor::Hand { name, group, stage, series } = hand;
             let (series, slot) = (Some(series), slot.to_owned());
             jobs.push(Job { name, group, series, stage, sharing: Sharing::Sticky, slot });

@@ -340,7 +340,8 @@ impl Config {
         let signers = signers.map_err(|error| wrong("deployment")(&error))?;
         let verifiers = signers.iter().map(SignerKey::verifier).collect();
         batch::Batch::new(&deployment, &self.batch, signers).map_err(|error| wrong("batch")(&error))?;
-        anchor::Anchor::new(&deployment, &self.anchor, secret).map_err(|error| wrong("anchor")(&error))?;
+        anchor::Anchor::new(&deployment, &self.anchor, vec![secret])
+            .map_err(|error| wrong("anchor")(&error))?;
         prove::Prove::new(&deployment, &self.prove, verifiers).map_err(|error| wrong("prove")(&error))?;
         if let Some(kafka) = &self.kafka {
             kafka.check().map_err(|error| wrong("kafka")(&error))?;

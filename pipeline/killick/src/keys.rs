@@ -1,6 +1,6 @@
 //! `killick keys`, and the keys of devices: made once, kept in a file of their own, shown by their public part only.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -146,11 +146,17 @@ enum Action {
     /// Makes all keys of a deployment on servers that are not there yet, in the folder of `[keys]`.
     ///
     /// For each log `log-N.key`, with which batch signs, and `log-N.pub`, which is all that prove needs; and `anchor.key`,
-    /// with which anchor signs. Keys that are there stay as they are. Prints the account that pays for anchors.
+    /// with which anchor signs, and if wanted `anchor-1.key` and on. Keys that are there stay as they are. Prints the accounts
+    /// that pay for anchors: they need coins on each chain of the deployment.
     #[command(after_help = "Example: killick keys init -c killick.toml")]
     Init {
         #[command(flatten)]
         config: ConfigArgs,
+
+        /// How many keys are to sign anchors, 1 to 16. Each pays from an account of its own, and they take turns; or all
+        /// sign together for the account of [anchor] sender.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
+        anchor_keys: u8,
     },
     /// Prints the public part of a key file.
     #[command(after_help = "Example: killick keys show press-1.key")]
@@ -221,7 +227,7 @@ pub fn run(args: &KeysArgs) -> Outcome {
             key.save(&to.out)?;
             show_device(&key, to.output)?;
         }
-        Action::Init { config } => init(&Config::load(config)?)?,
+        Action::Init { config, anchor_keys } => init(&Config::load(config)?, (*anchor_keys).into())?,
         Action::Show { file, output } => {
             let text = secrets::read(file)?;
             if let Ok(key) = text.parse::<SignerKey>() {
@@ -244,7 +250,7 @@ pub fn run(args: &KeysArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn init(config: &Config) -> Result<(), Failure> {
+fn init(config: &Config, anchor_keys: usize) -> Result<(), Failure> {
     let folder = config.keys.folder.as_deref();
     let folder =
         folder.ok_or_else(|| Failure::Usage("[keys] folder: where are the keys to be?".to_owned()))?;
@@ -254,10 +260,21 @@ fn init(config: &Config) -> Result<(), Failure> {
         let path = folder.join(format!("log-{number}.pub"));
         std::fs::write(&path, format!("{}\n", key.verifier())).with_context(|| path.display().to_string())?;
     }
-    let anchor = secrets::seed(&folder.join("anchor.key"))?;
+    let anchor = secrets::make_anchor_keys(folder, anchor_keys)?;
+    let public = anchor.iter().map(|key| hex::encode(key.public().as_bytes()));
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{} log keys and the anchor key are in {}", deployment.logs(), folder.display())?;
-    writeln!(out, "anchors are paid by k:{}", hex::encode(anchor.public().as_bytes()))?;
+    let (logs, folder) = (deployment.logs(), folder.display());
+    writeln!(out, "{logs} log keys and {} that sign anchors are in {folder}", anchor.len())?;
+    match &config.anchor.sender {
+        None => public.map(|key| writeln!(out, "anchors are paid by k:{key}")).collect::<io::Result<()>>()?,
+        Some(sender) => {
+            let keys = public.collect::<Vec<_>>().join(", ");
+            writeln!(
+                out,
+                "anchors are paid by {sender}; its guard is a keyset of {keys}, or of some of them"
+            )?;
+        }
+    }
     Ok(())
 }
 

@@ -102,27 +102,27 @@ impl Settings {
         let key = SecretKey::from_seed(&[1; 32]);
         let origins = deployment.origins().iter();
         let keys = origins.map(|origin| Ok(SignerKey::new(origin, key.clone())?.verifier()));
-        self.stages(name, deployment, Span::secs(1), key.clone(), keys.collect::<Result<_>>()?).map(drop)
+        self.stages(name, deployment, Span::secs(1), vec![key.clone()], keys.collect::<Result<_>>()?).map(drop)
     }
 
     fn network<'s>(&'s self, deployment: &'s Deployment) -> &'s str {
         self.network.as_deref().unwrap_or(deployment.network())
     }
 
-    /// The two stages; `keys` are those of the logs that are anchored, and `poll` is prove's.
+    /// The two stages; `signers` sign commands, `keys` are those of the logs that are anchored, and `poll` is prove's.
     fn stages(
         &self,
         name: &str,
         deployment: &Deployment,
         poll: Span,
-        key: SecretKey,
+        signers: Vec<SecretKey>,
         keys: Vec<VerifierKey>,
     ) -> Result<[(&'static str, Box<dyn Stage>); 2]> {
         let network = self.network(deployment).to_owned();
         let origins = keys.iter().map(|key| key.name().into()).collect();
         let lend = Lend::new(name, &network, poll, keys)?;
         let series = Series { name: name.to_owned(), network, chains: self.chains.clone(), origins };
-        let anchor = Anchor::of_series(deployment, &series, &self.anchor, key)?;
+        let anchor = Anchor::of_series(deployment, &series, &self.anchor, signers)?;
         Ok([("reanchor", Box::new(anchor)), ("lend", Box::new(lend))])
     }
 }
@@ -147,16 +147,16 @@ pub fn hands(
     all: &BTreeMap<String, Settings>,
     deployment: &Deployment,
     poll: Span,
-    (key, keys): (&SecretKey, &[VerifierKey]),
+    (signers, keys): (&[SecretKey], &[VerifierKey]),
     is_wanted: impl Fn(&str) -> bool,
 ) -> Result<Vec<Hand>> {
     let mut hands = Vec::new();
     for (series, settings) in all {
-        let key = match &settings.key_file {
-            Some(file) => secrets::read_seed(file)?,
-            None => key.clone(),
+        let signers = match &settings.key_file {
+            Some(file) => vec![secrets::read_seed(file)?],
+            None => signers.to_vec(),
         };
-        let stages = settings.stages(series, deployment, poll, key, keys.to_vec());
+        let stages = settings.stages(series, deployment, poll, signers, keys.to_vec());
         for (name, stage) in stages.with_context(|| format!("[reanchor.{series}]"))? {
             if is_wanted(name) {
                 hands.push(Hand { name, group: route::group(name, series), stage, series: series.clone() });

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use killick_proof::note::SignerKey;
 use killick_proof::signature::SecretKey;
+use killick_stages::anchor::MAX_KEYS;
 use tracing::warn;
 use zeroize::Zeroizing;
 
@@ -122,6 +123,31 @@ pub fn read_seed(path: &Path) -> Result<SecretKey> {
     parse_seed(&read(path)?, path)
 }
 
+/// The keys that sign anchors: `anchor.key`, which has to be there, and of `anchor-1.key` to `anchor-15.key` those that are.
+///
+/// # Errors
+/// As for [`read_seed`].
+pub fn anchor_keys(folder: &Path) -> Result<Vec<SecretKey>> {
+    let paths = (0..MAX_KEYS).map(|number| folder.join(anchor_file(number)));
+    let paths = paths.enumerate().filter(|(number, path)| *number == 0 || path.exists());
+    paths.map(|(_, path)| read_seed(&path)).collect()
+}
+
+/// The same, but the first `count` are made where they are missing.
+///
+/// # Errors
+/// As for [`seed`].
+pub fn make_anchor_keys(folder: &Path, count: usize) -> Result<Vec<SecretKey>> {
+    for number in 0..count {
+        seed(&folder.join(anchor_file(number)))?;
+    }
+    anchor_keys(folder)
+}
+
+fn anchor_file(number: usize) -> String {
+    if number == 0 { "anchor.key".to_owned() } else { format!("anchor-{number}.key") }
+}
+
 fn parse_seed(text: &str, path: &Path) -> Result<SecretKey> {
     let mut bytes = Zeroizing::new([0; 32]);
     if hex::decode_to_slice(text.as_bytes(), bytes.as_mut_slice()).is_err() {
@@ -144,6 +170,22 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let other = log_key(&path, "plant.example/1/sha256/1").unwrap_err().to_string();
         assert!(other.contains("is the key of plant.example/1/sha256/0"), "{other}");
+    }
+
+    #[test]
+    fn the_keys_that_sign_anchors_are_all_that_are_there() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path();
+        let missing = format!("{:#}", anchor_keys(folder).unwrap_err());
+        assert!(missing.contains("anchor.key"), "{missing}");
+        let public = |keys: Vec<SecretKey>| keys.iter().map(SecretKey::public).collect::<Vec<_>>();
+        let first = public(make_anchor_keys(folder, 1).unwrap());
+        let three = public(make_anchor_keys(folder, 3).unwrap());
+        assert_eq!((first.len(), three.len()), (1, 3));
+        assert_eq!(three[0], first[0], "what is there stays");
+        std::fs::remove_file(folder.join("anchor-1.key")).unwrap();
+        assert_eq!(public(anchor_keys(folder).unwrap()), [three[0].clone(), three[2].clone()]);
+        assert_eq!(public(make_anchor_keys(folder, 1).unwrap()).len(), 2);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use chainweb::devnet::{self, Devnet};
 use killick_embedded::{Cleanup, EmbeddedCatalog, EmbeddedLog, Folder, Settings, TopicSpec};
 use killick_nodes::DevChain;
 use killick_proof::note::VerifierKey;
+use killick_proof::signature::SecretKey;
 use killick_proof::trust::DeviceKey;
 use killick_stages::deployment::{self, Deployment};
 use killick_stages::frame::UniqueFrame;
@@ -144,15 +145,17 @@ impl Site {
             signers.map(|(number, origin)| secrets::log_key(&keys.join(format!("log-{number}.key")), origin));
         let signers = signers.collect::<Result<Vec<_>>>()?;
         let verifiers: Vec<VerifierKey> = signers.iter().map(|signer| signer.verifier()).collect();
-        let anchor_key = secrets::seed(&keys.join("anchor.key"))?;
-        let public_key = hex::encode(anchor_key.public().as_bytes());
-        let account = devnet::Account { name: format!("k:{public_key}"), public_key, balance: 100_000_000 };
+        let anchor_keys = secrets::make_anchor_keys(&keys, 1)?;
+        let account = |key: &SecretKey| {
+            let public_key = hex::encode(key.public().as_bytes());
+            devnet::Account { name: format!("k:{public_key}"), public_key, balance: 100_000_000 }
+        };
         let mut network = devnet::Config {
             block_interval: plan.block_interval,
             folder: Some(path.join("chain")),
             ..devnet::Config::default()
         };
-        network.accounts.push(account);
+        network.accounts.extend(anchor_keys.iter().map(account));
         let devnet = Arc::new(Devnet::start(network)?);
         if devnet.network_name() != deployment.network() {
             let (ours, wanted) = (devnet.network_name(), deployment.network());
@@ -169,13 +172,13 @@ impl Site {
         jobs.push(Job::new("dedup", dedup, all(&[route::ACCEPTED])));
         let batch = batch::Batch::new(&deployment, &plan.batch, signers)?;
         jobs.push(Job::new("batch", batch, all(&[route::UNIQUE])));
-        let later = (&anchor_key, verifiers.as_slice());
+        let later = (anchor_keys.as_slice(), verifiers.as_slice());
         for hand in reanchor::hands(&plan.reanchor, &deployment, plan.prove.poll, later, |_| true)? {
             let reads = route::hop(hand.name).map_or(&[][..], |hop| hop.reads);
             let reanchor::Hand { name, group, stage, series } = hand;
             jobs.push(Job { name, group, stage, inputs: all(reads), series: Some(series) });
         }
-        let anchor = anchor::Anchor::new(&deployment, &plan.anchor, anchor_key)?;
+        let anchor = anchor::Anchor::new(&deployment, &plan.anchor, anchor_keys)?;
         jobs.push(Job::new("anchor", anchor, all(&[route::CHECKPOINTS])));
         let prove = prove::Prove::new(&deployment, &plan.prove, verifiers.clone())?;
         jobs.push(Job::new("prove", prove, all(&[route::BATCHES, route::ANCHORS])));

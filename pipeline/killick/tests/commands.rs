@@ -129,6 +129,30 @@ fn a_log_key_is_made_once_for_its_owner_and_shown_by_its_public_part() {
 }
 
 #[test]
+fn the_keys_of_a_deployment_are_made_once_and_the_accounts_that_pay_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("killick.toml");
+    std::fs::write(&config, "[deployment]\nlogs = 2\n[keys]\nfolder = \"keys\"\n").unwrap();
+    let init = |more: &[&str]| succeeds(["keys", "init", "-c", text(&config)].iter().chain(more));
+    let accounts = |said: &str| {
+        let words = said.split_whitespace().filter(|word| word.starts_with("k:"));
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let one = accounts(&init(&[]));
+    assert_eq!(one.len(), 1);
+    let three = accounts(&init(&["--anchor-keys", "3"]));
+    assert!(three.len() == 3 && three[0] == one[0], "{three:?}");
+    assert_eq!(accounts(&init(&[])), three, "they are there");
+    assert!(folder.path().join("keys/anchor-2.key").exists());
+    // One account for all: its guard has to know their keys.
+    std::fs::write(&config, "[anchor]\nsender = \"plant\"\n[keys]\nfolder = \"keys\"\n").unwrap();
+    let said = init(&[]);
+    assert!(said.contains("paid by plant; its guard is a keyset of"), "{said}");
+    assert!(three.iter().all(|account| said.contains(account.strip_prefix("k:").unwrap())), "{said}");
+    assert!(fails(2, ["keys", "init", "-c", text(&config), "--anchor-keys", "17"]).contains("17"));
+}
+
+#[test]
 fn a_device_key_comes_with_its_entries_for_trust_file_and_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("press.key");

@@ -33,7 +33,7 @@ use killick_proof::anchor::AnchorTree;
 use killick_proof::note::Note;
 use killick_proof::signature::SecretKey;
 
-use crate::command::Builder;
+use crate::command::{Builder, Payer};
 use crate::deployment::Deployment;
 use crate::ports::{ChainId, Sent};
 use crate::record::{Micros, Output, Partition, Record};
@@ -52,6 +52,9 @@ const MAX_LOGS: usize = 1_000;
 
 /// Attempts that are looked for: those before are long dead, provably.
 const MAX_ATTEMPTS: usize = 8;
+
+/// The most keys that sign commands.
+pub const MAX_KEYS: usize = 16;
 
 /// The key of the position in `anchor-log`.
 const POSITION: &str = "position";
@@ -114,11 +117,12 @@ impl Shelf {
 }
 
 impl Anchor {
-    /// The stage; `key` signs the commands, and its account pays for them unless another is named.
+    /// The stage; `keys` sign the commands, 1 to [`MAX_KEYS`]. Each pays from its own account for the commands that it
+    /// signs, and they take turns; or all sign for the one account that the configuration names.
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn new(deployment: &Deployment, config: &Config, key: SecretKey) -> Result<Self, ConfigError> {
+    pub fn new(deployment: &Deployment, config: &Config, keys: Vec<SecretKey>) -> Result<Self, ConfigError> {
         check(config, false)?;
         for &chain in deployment.chains() {
             let is_its = |log: &u32| deployment.chain_of(*log).is_some_and(|(its, _)| its == chain);
@@ -128,7 +132,7 @@ impl Anchor {
             }
         }
         let shelf = Shelf { input: CHECKPOINTS, state: ANCHOR_LOG, output: ANCHORS, prefix: "".into() };
-        Self::on(deployment, (deployment.network(), deployment.chains()), shelf, config, key)
+        Self::on(deployment, (deployment.network(), deployment.chains()), shelf, config, keys)
     }
 
     /// The stage on the chains of a network.
@@ -137,19 +141,30 @@ impl Anchor {
         (network, chains): (&str, &[ChainId]),
         shelf: Shelf,
         config: &Config,
-        key: SecretKey,
+        keys: Vec<SecretKey>,
     ) -> Result<Self, ConfigError> {
-        let account = || format!("k:{}", hex::encode(key.public().as_bytes()));
+        if !(1..=MAX_KEYS).contains(&keys.len()) {
+            return Err(ConfigError::Keys(keys.len()));
+        }
+        let public: Vec<_> = keys.iter().map(SecretKey::public).collect();
+        if let Some((_, twice)) = public.iter().enumerate().find(|(at, key)| public[..*at].contains(*key)) {
+            return Err(ConfigError::SameKey(hex::encode(twice.as_bytes())));
+        }
+        let payers = match &config.sender {
+            Some(sender) => vec![Payer { account: sender.as_str().into(), keys }],
+            None => keys.into_iter().map(Payer::of).collect(),
+        };
         let builder = Builder {
             network: network.into(),
             name: deployment.nonce_prefix().into(),
-            sender: config.sender.clone().unwrap_or_else(account).into(),
-            key,
+            payers,
             gas_limit: config.gas_limit,
             gas_price: config.gas_price.as_str().into(),
             ttl: config.ttl,
         };
-        builder.build(0, "0", 0, 0, "")?;
+        for payer in &builder.payers {
+            builder.build(0, "0", 0, 0, "", payer)?;
+        }
         Ok(Self {
             deployment: deployment.clone(),
             chains: chains.into(),
@@ -174,6 +189,7 @@ impl Anchor {
     ) -> Result<(), Halt> {
         let Some(own) = self.lanes.get(&partition.number).map(|lane| lane.chain) else { return Ok(()) };
         let chain = self.choose(own);
+        let payer = self.payer(chain, (partition.number, end), 0);
         let Some(lane) = self.lanes.get_mut(&partition.number) else { return Ok(()) };
         let halt = |why: &dyn fmt::Display| halt(partition, format!("interval {end} cannot be made: {why}"));
         let checkpoints = std::mem::take(&mut lane.open).into_values().map(|(_, note)| note).collect();
@@ -184,7 +200,8 @@ impl Anchor {
         let text =
             texts(&interval).and_then(|texts| tree(&self.deployment, texts)).map_err(|why| halt(&why))?;
         let name = self.shelf.name(partition.number, &interval);
-        let attempt = self.builder.build(chain, &name, cut, 0, &text.anchor_text());
+        let attempt =
+            self.builder.build(chain, &name, cut, 0, &text.anchor_text(), &self.builder.payers[payer]);
         let attempt = attempt.map_err(|error| halt(&error))?;
         drop(text);
         interval.attempts.push(attempt);
@@ -234,7 +251,7 @@ impl Stage for Anchor {
     fn assign(&mut self, partition: &Partition, next: u64) {
         let place = usize::try_from(partition.number).ok();
         let Some(&chain) = place.and_then(|place| self.chains.get(place)) else { return };
-        let accounts = std::iter::once(self.builder.sender.clone());
+        let accounts = self.builder.payers.iter().map(|payer| payer.account.clone());
         self.lanes.insert(partition.number, Lane::new(partition.number, chain, next, accounts));
         self.forget_round();
     }

@@ -23,16 +23,30 @@ pub(crate) struct Builder {
     pub(crate) network: Box<str>,
     /// What tells the nonces of this deployment from those of others.
     pub(crate) name: Box<str>,
-    /// Signs, and pays unless another account is named.
-    pub(crate) key: SecretKey,
-    /// The account that pays.
-    pub(crate) sender: Box<str>,
+    /// The accounts that pay, at least one. A command is paid by one of them.
+    pub(crate) payers: Vec<Payer>,
     /// Most gas to use.
     pub(crate) gas_limit: u64,
     /// The price of a unit of gas.
     pub(crate) gas_price: Box<str>,
     /// How long a command may wait.
     pub(crate) ttl: Span,
+}
+
+/// An account that pays, and the keys that sign for it together.
+#[derive(Debug)]
+pub(crate) struct Payer {
+    /// The account.
+    pub(crate) account: Box<str>,
+    /// At least one.
+    pub(crate) keys: Vec<SecretKey>,
+}
+
+impl Payer {
+    /// The account that a key has of its own.
+    pub(crate) fn of(key: SecretKey) -> Self {
+        Self { account: format!("k:{}", hex::encode(key.public().as_bytes())).into(), keys: vec![key] }
+    }
 }
 
 impl Builder {
@@ -47,17 +61,19 @@ impl Builder {
         cut: Micros,
         number: u64,
         text: &str,
+        payer: &Payer,
     ) -> Result<Attempt, ExecError> {
         let creation_time = creation_time(cut, number);
-        let public = hex::encode(self.key.public().as_bytes());
+        let public: Vec<_> = payer.keys.iter().map(|key| hex::encode(key.public().as_bytes())).collect();
+        let signers: Vec<_> = public.iter().map(|key| (key.as_str(), &[Capability::GAS][..])).collect();
         let cmd = Exec {
             network: &self.network,
             code: CODE,
             // An anchor text has no character that JSON would escape.
             data: &format!("{{\"killick\":\"{text}\"}}"),
-            signers: &[(&public, &[Capability::GAS])],
+            signers: &signers,
             chain: chainweb::ChainId(chain),
-            sender: &self.sender,
+            sender: &payer.account,
             gas_limit: self.gas_limit,
             gas_price: &self.gas_price,
             ttl: self.ttl.whole_secs(),
@@ -66,7 +82,7 @@ impl Builder {
         }
         .to_cmd()?;
         let hash = command_hash(&cmd);
-        let sigs = vec![Some(hex::encode(self.key.sign(&hash.0)))];
+        let sigs = payer.keys.iter().map(|key| Some(hex::encode(key.sign(&hash.0)))).collect();
         let command = Command { hash, sigs, cmd };
         let expires = creation_time.saturating_mul(1_000_000).saturating_add(self.ttl.micros());
         Ok(Attempt {
@@ -99,8 +115,7 @@ mod tests {
         Builder {
             network: "development".into(),
             name: "killick.local/1".into(),
-            key: SecretKey::from_seed(&[7; 32]),
-            sender: "sender00".into(),
+            payers: [7, 8].map(|seed| Payer::of(SecretKey::from_seed(&[seed; 32]))).into(),
             gas_limit: 400,
             gas_price: "1e-8".into(),
             ttl: Span::secs(1_200),
@@ -110,27 +125,49 @@ mod tests {
     #[test]
     fn a_command_is_a_function_of_the_interval_and_the_number() {
         let text = "killick/1 sha256 1 AAAA";
-        let first = builder().build(3, "17", 1_999_999, 0, text).unwrap();
-        assert_eq!(builder().build(3, "17", 1_999_999, 0, text), Ok(first.clone()));
+        let (builder, again) = (builder(), builder());
+        let [payer, other] = &builder.payers[..] else { panic!("two pay") };
+        let first = builder.build(3, "17", 1_999_999, 0, text, payer).unwrap();
+        assert_eq!(again.build(3, "17", 1_999_999, 0, text, &again.payers[0]), Ok(first.clone()));
         let others = [
-            builder().build(4, "17", 1_999_999, 0, text),
-            builder().build(3, "18", 1_999_999, 0, text),
-            builder().build(3, "17", 2_000_000, 0, text),
-            builder().build(3, "17", 1_999_999, 1, text),
-            builder().build(3, "17", 1_999_999, 0, "killick/1 sha256 1 BBBB"),
+            builder.build(4, "17", 1_999_999, 0, text, payer),
+            builder.build(3, "18", 1_999_999, 0, text, payer),
+            builder.build(3, "17", 2_000_000, 0, text, payer),
+            builder.build(3, "17", 1_999_999, 1, text, payer),
+            builder.build(3, "17", 1_999_999, 0, "killick/1 sha256 1 BBBB", payer),
+            builder.build(3, "17", 1_999_999, 0, text, other),
         ];
         assert!(others.into_iter().all(|other| other.unwrap().key != first.key));
     }
 
     #[test]
     fn a_command_verifies_and_carries_the_text() {
-        let attempt = builder().build(3, "17", 5_000_000, 2, "killick/1 sha256 1 AAAA").unwrap();
+        let builder = builder();
+        let text = "killick/1 sha256 1 AAAA";
+        let attempt = builder.build(3, "17", 5_000_000, 2, text, &builder.payers[0]).unwrap();
         let command = Command::parse(&attempt.command).unwrap();
         command.verify().unwrap();
         assert_eq!(*command.hash.to_string(), *attempt.key);
         assert!(command.cmd.contains(r#""data":{"killick":"killick/1 sha256 1 AAAA"}"#));
         assert!(command.cmd.contains(r#""creationTime":125}"#));
         assert_eq!(attempt.expires, 1_325_000_000);
+    }
+
+    #[test]
+    fn all_keys_of_an_account_sign_for_it() {
+        let keys: Vec<_> = [7, 8, 9].map(|seed| SecretKey::from_seed(&[seed; 32])).into();
+        let public: Vec<_> = keys.iter().map(|key| hex::encode(key.public().as_bytes())).collect();
+        let payer = Payer { account: "treasury".into(), keys };
+        let attempt = builder().build(3, "17", 5_000_000, 0, "killick/1 sha256 1 AAAA", &payer).unwrap();
+        let command = Command::parse(&attempt.command).unwrap();
+        command.verify().unwrap();
+        assert_eq!(command.sigs.len(), 3);
+        let cmd: serde_json::Value = serde_json::from_str(&command.cmd).unwrap();
+        assert_eq!(cmd["meta"]["sender"], "treasury");
+        for (signer, key) in cmd["signers"].as_array().unwrap().iter().zip(&public) {
+            assert_eq!(signer["pubKey"], **key);
+            assert_eq!(signer["clist"], serde_json::json!([{"name": "coin.GAS", "args": []}]));
+        }
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn anchor() -> Box<dyn Stage> {
     };
     let deployment = Deployment::new(&config).unwrap();
     let key = SecretKey::from_seed(&[7; 32]);
-    Box::new(anchor::Anchor::new(&deployment, &anchor::Config::default(), key).unwrap())
+    Box::new(anchor::Anchor::new(&deployment, &anchor::Config::default(), vec![key]).unwrap())
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::MAX_LOGS;
+use super::{MAX_KEYS, MAX_LOGS};
 use crate::deployment::MAX_CHAINS;
 use crate::ports::ChainId;
 use crate::span::Span;
@@ -31,7 +31,9 @@ pub struct Config {
     pub gas_limit: u64,
     /// The price of a unit of gas in the chain's coin: a decimal of at most 12 places. Default `1e-8`.
     pub gas_price: String,
-    /// The account that pays. Default: `k:` and the public key.
+    /// The account that pays for all commands. Each is then signed by all keys, for the gas alone, so that the account's guard
+    /// may be a keyset of some of them with any predicate. Default: each key's own account, `k:` and the public key, pays for
+    /// the commands that this key signs.
     pub sender: Option<String>,
     /// The most that the commands of one partition of `checkpoints` may cost in a day (UTC), in the chain's coin: a decimal
     /// of at most 12 places. A command counts with all the gas that it may use. Beyond, checkpoints gather until the next
@@ -119,6 +121,12 @@ pub enum ConfigError {
     /// A series without chains, or with too many.
     #[error("a series has 1 to {MAX_CHAINS} chains, not {0}")]
     Chains(usize),
+    /// No key, or too many.
+    #[error("there are {0} keys that sign anchors; there may be 1 to {MAX_KEYS}")]
+    Keys(usize),
+    /// Two of the keys are one.
+    #[error("two of the keys that sign anchors are the same: {0}")]
+    SameKey(String),
     /// More logs on one chain than an interval's record holds.
     #[error("chain {chain} has {logs} logs; it may have {MAX_LOGS}: add chains")]
     Logs {

@@ -226,6 +226,10 @@ impl Anchor {
         out: &mut Part,
     ) -> Result<(), Halt> {
         let poll = self.config.poll.duration();
+        let Some(Flight { interval, .. }) = self.flight(partition, id) else { return Ok(()) };
+        let (chain, last) = (interval.chain, interval.attempts.last().map_or(0, |attempt| attempt.number));
+        let number = next_number(interval.cut, last, tip);
+        let payer = self.payer(chain, (partition.number, id), number);
         let Some(lane) = self.lanes.get_mut(&partition.number) else { return Ok(()) };
         let affords = lane.affords(&self.budget, tip);
         let Some(flight) = lane.flights.get_mut(&id) else { return Ok(()) };
@@ -233,7 +237,6 @@ impl Anchor {
         let halt =
             |why: &dyn fmt::Display| halt(partition, format!("interval {id} has no next attempt: {why}"));
         let newest = interval.attempts.last();
-        let last = newest.map_or(0, |attempt| attempt.number);
         let is_needed = spent.is_none() || newest.map(|attempt| &*attempt.key) == spent;
         if is_needed && !affords {
             // The next day is one by the chain's time.
@@ -241,11 +244,11 @@ impl Anchor {
             return Ok(());
         }
         if is_needed {
-            let number = next_number(interval.cut, last, tip);
             let tree = texts(interval).and_then(|texts| tree(&self.deployment, texts));
             let text = tree.map_err(|why| halt(&why))?.anchor_text();
             let name = self.shelf.name(partition.number, interval);
-            let attempt = self.builder.build(interval.chain, &name, interval.cut, number, &text);
+            let attempt =
+                self.builder.build(chain, &name, interval.cut, number, &text, &self.builder.payers[payer]);
             interval.attempts.push(attempt.map_err(|error| halt(&error))?);
             (flight.ask, flight.is_refused, flight.expired_at) = (Some(Ask::Send), false, None);
         } else {

@@ -1,4 +1,7 @@
-//! What the accounts that pay hold, and for how long that lasts.
+//! Who pays, what they hold, and for how long that lasts.
+//!
+//! Where several accounts pay, they take turns, as a hash of the attempt's name says. One that is known to lack the money for a
+//! command is passed over. The command that was made is in `anchor-log`, so that a restart changes nothing about it.
 //!
 //! The spending is that of the dearer of the last two days: today so far, or the whole day before. Each command counts with
 //! all the gas that it may use, as for the limit of a day, so what is there lasts for so long at least. `anchor-log` says
@@ -8,7 +11,7 @@ use std::time::Duration;
 
 use super::Anchor;
 use super::lane::coins;
-use crate::ports::Balance;
+use crate::ports::{Balance, ChainId};
 use crate::record::Partition;
 
 /// The time after which an alarm that still holds is raised again.
@@ -47,6 +50,20 @@ impl Purse {
 }
 
 impl Anchor {
+    /// Which of the accounts pays for an attempt on this chain for an interval, which is named by its lane and id.
+    pub(super) fn payer(&self, chain: ChainId, (lane, id): (u32, u64), attempt: u64) -> usize {
+        let payers = self.builder.payers.len();
+        let name = [u64::from(lane), id, attempt].map(u64::to_le_bytes).concat();
+        let turn = usize::try_from(xxhash_rust::xxh3::xxh3_64(&name) % payers as u64).unwrap_or_default();
+        let purses = self.lanes.values().find(|lane| lane.chain == chain).map(|lane| &lane.purses[..]);
+        let lacks = |payer: usize| {
+            let purse = purses.and_then(|purses| purses.get(payer));
+            purse.and_then(|purse| purse.units).is_some_and(|units| units < self.budget.cost())
+        };
+        let mut all = (0..payers).map(|after| (turn + after) % payers);
+        all.find(|payer| !lacks(*payer)).unwrap_or(turn)
+    }
+
     /// Takes what an account holds, and raises an alarm where that does not last.
     pub(super) fn held(&mut self, partition: &Partition, account: &str, balance: &Balance) {
         let (poll, days) = (self.config.balance_poll.duration(), self.config.balance_alarm_days);

@@ -46,7 +46,7 @@ struct Round {
 }
 
 impl Anchor {
-    /// The stage for a series; `key` signs its commands.
+    /// The stage for a series; `keys` sign its commands, as for [`Anchor::new`].
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -54,7 +54,7 @@ impl Anchor {
         deployment: &Deployment,
         series: &Series,
         config: &Config,
-        key: SecretKey,
+        keys: Vec<SecretKey>,
     ) -> Result<Self, ConfigError> {
         check(config, true)?;
         if !crate::series::is_series_name(&series.name) {
@@ -75,7 +75,7 @@ impl Anchor {
             asked: None,
             is_due: false,
         };
-        let mut stage = Self::on(deployment, (&series.network, &series.chains), shelf, config, key)?;
+        let mut stage = Self::on(deployment, (&series.network, &series.chains), shelf, config, keys)?;
         stage.later = Some(later);
         Ok(stage)
     }

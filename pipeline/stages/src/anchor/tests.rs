@@ -29,7 +29,7 @@ fn fresh() -> Anchor {
 }
 
 fn with(config: Config) -> Anchor {
-    Anchor::new(&deployment(), &config, SecretKey::from_seed(&[5; 32])).unwrap()
+    Anchor::new(&deployment(), &config, vec![SecretKey::from_seed(&[5; 32])]).unwrap()
 }
 
 fn anchor() -> Anchor {
@@ -369,8 +369,9 @@ fn dead_attempts_do_not_pile_up() {
 
 #[test]
 fn a_configuration_that_cannot_work_is_refused() {
-    let new =
-        |config: Config| Anchor::new(&deployment(), &config, SecretKey::from_seed(&[5; 32])).unwrap_err();
+    let new = |config: Config| {
+        Anchor::new(&deployment(), &config, vec![SecretKey::from_seed(&[5; 32])]).unwrap_err()
+    };
     for (name, config) in [
         ("interval", Config { interval: Span::millis(9), ..config() }),
         ("poll", Config { poll: Span::secs(601), ..config() }),
@@ -394,7 +395,7 @@ fn a_configuration_that_cannot_work_is_refused() {
     }
     let many = crate::deployment::Config { logs: 1_001, ..Default::default() };
     let many = Deployment::new(&many).unwrap();
-    let refused = Anchor::new(&many, &config(), SecretKey::from_seed(&[5; 32])).unwrap_err();
+    let refused = Anchor::new(&many, &config(), vec![SecretKey::from_seed(&[5; 32])]).unwrap_err();
     assert_eq!(refused, ConfigError::Logs { chain: 0, logs: 1_001 });
 }
 
@@ -523,7 +524,8 @@ fn the_least_loaded_chain_is_taken_where_commands_wait_for_a_block() {
     let deployment = Deployment::new(&chains).unwrap();
     let taken = |choice: Choice| {
         let config = Config { chain: choice, in_flight: 9, ..config() };
-        let mut anchor = assigned(Anchor::new(&deployment, &config, SecretKey::from_seed(&[5; 32])).unwrap());
+        let mut anchor =
+            assigned(Anchor::new(&deployment, &config, vec![SecretKey::from_seed(&[5; 32])]).unwrap());
         (0..6)
             .map(|at| {
                 let (offset, at) = (2 * at as u64, 20 * at);

@@ -160,12 +160,12 @@ fn shells(deployment: &Deployment, batch: &batch::Config, dedup: &dedup::Config)
                 "batch" => Box::new(batch::Batch::new(&deployment, &batch, signers(&deployment)).unwrap()),
                 "anchor" => {
                     let key = SecretKey::from_seed(&ANCHOR_KEY);
-                    Box::new(anchor::Anchor::new(&deployment, &anchor_config(), key).unwrap())
+                    Box::new(anchor::Anchor::new(&deployment, &anchor_config(), vec![key]).unwrap())
                 }
                 "reanchor" => {
                     let config = anchor::Config { interval: Span::secs(60), ..anchor_config() };
                     let (series, key) = (series(&deployment), SecretKey::from_seed(&ANCHOR_KEY));
-                    Box::new(anchor::Anchor::of_series(&deployment, &series, &config, key).unwrap())
+                    Box::new(anchor::Anchor::of_series(&deployment, &series, &config, vec![key]).unwrap())
                 }
                 "lend" => {
                     let keys = verifiers(&deployment);

@@ -26,7 +26,7 @@ fn config() -> Config {
 
 fn stage_of(series: &Series) -> Result<Anchor, ConfigError> {
     let deployment = Deployment::new(&crate::deployment::Config::default()).unwrap();
-    Anchor::of_series(&deployment, series, &config(), SecretKey::from_seed(&[5; 32]))
+    Anchor::of_series(&deployment, series, &config(), vec![SecretKey::from_seed(&[5; 32])])
 }
 
 /// The stage as it goes on at an offset, with what was committed before.

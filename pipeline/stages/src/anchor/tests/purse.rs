@@ -121,3 +121,96 @@ fn the_spending_is_that_of_the_dearer_of_two_days_and_survives_a_restart() {
         }
     }
 }
+
+/// The stage with three keys; each pays, or `sender` does.
+fn several(sender: Option<&str>) -> Anchor {
+    let config = Config { in_flight: 999, sender: sender.map(str::to_owned), ..config() };
+    let keys = [5, 6, 7].map(|seed| SecretKey::from_seed(&[seed; 32]));
+    assigned(Anchor::new(&deployment(), &config, keys.into()).unwrap())
+}
+
+/// The accounts that pay for so many intervals, and how many keys sign.
+fn payers(anchor: &mut Anchor, from: u64, intervals: u64) -> Vec<(String, usize)> {
+    let paid = |number: u64| {
+        let (offset, at) = (2 * number, 20 * number as Micros);
+        let tick = tick(CHECKPOINTS, 0, offset + 1, NOW + (at + 10) * SECOND);
+        let part = run(anchor, &[checkpoint(offset, at, ONE, offset + 1), tick]).unwrap();
+        payer(&interval(&part).attempts[0].command)
+    };
+    (from..from + intervals).map(paid).collect()
+}
+
+fn payer(command: &Bytes) -> (String, usize) {
+    let command = chainweb::pact::Command::parse(command).unwrap();
+    command.verify().unwrap();
+    let cmd: serde_json::Value = serde_json::from_str(&command.cmd).unwrap();
+    (cmd["meta"]["sender"].as_str().unwrap().to_owned(), command.sigs.len())
+}
+
+#[test]
+fn several_accounts_take_turns_and_one_that_lacks_the_money_is_passed_over() {
+    let mut anchor = several(None);
+    let accounts: Vec<_> = asks(&mut anchor).into_iter().map(|(account, _)| account).collect();
+    assert_eq!(accounts.len(), 3);
+    let shares = |paid: &[(String, usize)]| {
+        assert!(paid.iter().all(|(_, signers)| *signers == 1));
+        let share = |account: &Box<str>| paid.iter().filter(|(payer, _)| **payer == **account).count();
+        accounts.iter().map(share).collect::<Vec<_>>()
+    };
+    let paid = payers(&mut anchor, 0, 60);
+    assert!(shares(&paid).into_iter().all(|share| share > 10), "{paid:?}");
+    assert_eq!(payers(&mut several(None), 0, 60), paid, "the same again");
+    for (account, units) in accounts.iter().zip([COST - 1, COST]) {
+        answered(&mut anchor, Answer::Balance(account.clone(), Balance::Units(units)));
+    }
+    let paid = payers(&mut anchor, 60, 60);
+    let [0, one, two] = shares(&paid)[..] else { panic!("{paid:?}") };
+    assert!(one > 10 && two > 10, "{paid:?}");
+    for account in &accounts {
+        answered(&mut anchor, Answer::Balance(account.clone(), Balance::NoAccount));
+    }
+    assert!(shares(&payers(&mut anchor, 120, 60)).into_iter().all(|share| share > 10), "one may be filled");
+}
+
+#[test]
+fn a_named_account_pays_for_all_and_all_keys_sign() {
+    let mut anchor = several(Some("treasury"));
+    assert_eq!(asks(&mut anchor), [("treasury".into(), Duration::ZERO)]);
+    assert_eq!(payers(&mut anchor, 0, 3), vec![("treasury".to_owned(), 3); 3]);
+}
+
+#[test]
+fn the_next_attempt_may_be_another_accounts_and_a_restart_sends_what_was_made() {
+    let keys = || [5, 6, 7].map(|seed| SecretKey::from_seed(&[seed; 32])).to_vec();
+    let fresh = || Anchor::new(&deployment(), &config(), keys()).unwrap();
+    let (mut anchor, cut, key) = sent_by(assigned(fresh()));
+    let first = payer(&interval(&cut).attempts[0].command).0;
+    answered(&mut anchor, Answer::Balance(first.as_str().into(), Balance::Units(0)));
+    let keys = vec![key];
+    answered(&mut anchor, Answer::Seen(keys.clone(), look(50, 1_210, None)));
+    let retried = answered(&mut anchor, Answer::Seen(keys, look(53, 1_211, None)));
+    let attempts = interval(&retried).attempts;
+    assert_ne!(payer(&attempts[1].command).0, first);
+    // Nothing is known of balances after a restart, and nothing is made anew.
+    let mut after = fresh();
+    after.assign(&input(), 5);
+    for output in [&cut, &retried].into_iter().flat_map(|part| to(part, ANCHOR_LOG)) {
+        let state = record(ANCHOR_LOG, 0, 0, NOW, output.value.clone());
+        after.restore(&Record { key: output.key.clone(), ..state }).unwrap();
+    }
+    let both: Vec<_> = attempts.iter().map(|attempt| attempt.key.clone()).collect();
+    assert_eq!(asked(&mut after), [Asked::Looked(both.clone())]);
+    answered(&mut after, Answer::Seen(both, look(54, 1_212, None)));
+    assert_eq!(asked(&mut after), [Asked::Sent(attempts[1].key.clone(), attempts[1].command.clone())]);
+}
+
+#[test]
+fn keys_that_cannot_work_are_refused() {
+    let new = |seeds: &[u8]| {
+        let keys = seeds.iter().map(|seed| SecretKey::from_seed(&[*seed; 32])).collect();
+        Anchor::new(&deployment(), &config(), keys).map(|_| ()).unwrap_err()
+    };
+    assert_eq!(new(&[]), ConfigError::Keys(0));
+    assert_eq!(new(&(0..17).collect::<Vec<_>>()), ConfigError::Keys(17));
+    assert!(matches!(new(&[5, 6, 5]), ConfigError::SameKey(key) if account().ends_with(&key)));
+}
