@@ -11,6 +11,7 @@
 //! If `prove-log` is lost, the stage halts: batches would be told of twice.
 
 mod tell;
+mod wait;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -39,6 +40,7 @@ use crate::span::Span;
 use crate::stage::{Answer, Halt, Part, Request, Stage, StoredBatch, Sum, Tally};
 use crate::state::ProveState;
 use tell::{Desk, Telling};
+use wait::Wait;
 
 /// How proofs are made.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -108,6 +110,8 @@ pub struct Prove {
     logs: BTreeMap<u32, OpenLog>,
     /// Bytes of messages that are put out and not committed.
     put: usize,
+    /// What an operator has to know of, and was not told yet.
+    alarms: Vec<(Partition, Box<str>)>,
 }
 
 /// What is known of one log.
@@ -152,7 +156,7 @@ struct Side {
 #[derive(Debug)]
 enum Work {
     /// Awaits the chain's proof, or the time to ask for it again.
-    Proof,
+    Proof(Wait),
     /// Awaits the newest batch that is covered, to verify the anchor with.
     Newest(Box<Anchor>),
     /// Awaits the catalog.
@@ -187,7 +191,7 @@ impl Prove {
         let trust = Trust::new(&TrustFile { logs, ..TrustFile::default() })?;
         let verifier = Verifier::new(trust);
         let (deployment, config) = (deployment.clone(), config.clone());
-        Ok(Self { deployment, config, verifier, logs: BTreeMap::new(), put: 0 })
+        Ok(Self { deployment, config, verifier, logs: BTreeMap::new(), put: 0, alarms: Vec::new() })
     }
 
     /// Sends a batch on its way into the catalog.
@@ -229,28 +233,43 @@ impl Prove {
 
     /// Goes on with the first anchor, having an answer about it.
     fn go_on(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), String> {
-        let Self { deployment, config, verifier, logs, put } = self;
+        let Self { deployment, config, verifier, logs, put, alarms } = self;
         let ahead = (AHEAD_OF_ALL / logs.len().max(1)).clamp(1, AHEAD);
         let Some(log) = logs.get_mut(&partition.number) else { return Ok(()) };
         let (Some((_, frame)), Some(work)) = (log.waiting.front(), log.work.take()) else { return Ok(()) };
         let read = |number| Request::ReadBatch { origin: frame.origin.clone(), number, size: frame.size };
         match (work, answer) {
             // Only in the block that was deep enough: the command may stand in another one by now.
-            (Work::Proof, Answer::Spv(key, Some(spv))) if key == frame.key && ends_in(&spv, &frame.block) => {
+            (Work::Proof(_), Answer::Spv(key, Some(spv)))
+                if key == frame.key && ends_in(&spv, &frame.block) =>
+            {
                 let anchor = Box::new(anchor_of(frame, &spv, deployment.network())?);
                 log.asks.push((ANCHORS, read(frame.size - 1)));
                 log.work = Some(Work::Newest(anchor));
             }
-            (Work::Proof, Answer::Spv(..)) if log.is_replaced() => log.end_turn(out),
-            (Work::Proof, Answer::Spv(..)) => {
+            (Work::Proof(_), Answer::Spv(..)) if log.is_replaced() => {
+                log.anchors.done.begin_turn(&frame.interval, frame.size);
+                log.end_turn(out);
+            }
+            (Work::Proof(wait), Answer::Spv(..)) => {
                 // The node is behind, or its chain has turned: back again some time, or the anchor stage tells of it anew.
                 let (keys, after) = (vec![frame.key.clone()], config.poll.duration());
                 log.asks.push((ANCHORS, Request::Look { chain: frame.chain, keys, after }));
-                log.work = Some(Work::Proof);
+                log.work = Some(Work::Proof(wait));
             }
-            (Work::Proof, Answer::Seen(..)) => {
-                log.asks.push((ANCHORS, Request::Spv { chain: frame.chain, key: frame.key.clone() }));
-                log.work = Some(Work::Proof);
+            (Work::Proof(mut wait), Answer::Seen(_, look)) => {
+                let is_alarm = wait.looked(config.poll.duration(), frame, &look);
+                let is_passed = wait.is_long() && log.is_passed();
+                if is_alarm {
+                    alarms.push((partition.clone(), wait::alarm(frame, &look, is_passed).into()));
+                }
+                if is_passed {
+                    log.anchors.done.begin_turn(&frame.interval, frame.size);
+                    log.end_turn(out);
+                } else {
+                    log.asks.push((ANCHORS, Request::Spv { chain: frame.chain, key: frame.key.clone() }));
+                    log.work = Some(Work::Proof(wait));
+                }
             }
             (Work::Newest(anchor), Answer::BatchRead(stored)) => {
                 check(verifier, stored, frame.size - 1, frame, &anchor)?;
@@ -268,20 +287,24 @@ impl Prove {
                 log.work = Some(Work::Storing(anchor));
             }
             (Work::Storing(anchor), Answer::AnchorPut) => {
-                if frame.version > 1
-                    && log.anchors.done.size >= frame.size
-                    && log.anchors.done.again.is_none()
-                {
-                    let (origin, size) = (frame.origin.clone(), frame.size);
-                    log.asks.push((ANCHORS, Request::FirstCovered { origin, size }));
-                    log.work = Some(Work::Storing(anchor));
-                    return Ok(());
+                let done = &mut log.anchors.done;
+                if frame.version > 1 && done.again.is_none() {
+                    // Some of its batches may have been told of by the block that was lost, and others not yet.
+                    done.again = done.first_of(&frame.interval);
+                    if done.again.is_none() {
+                        let (origin, size) = (frame.origin.clone(), frame.size);
+                        log.asks.push((ANCHORS, Request::FirstCovered { origin, size }));
+                        log.work = Some(Work::Storing(anchor));
+                        return Ok(());
+                    }
                 }
+                done.begin_turn(&frame.interval, done.next_told().min(frame.size));
                 log.begin(anchor, ahead, out)?;
             }
             (Work::Storing(anchor), Answer::FirstCovered(first)) => {
-                log.anchors.done.again = Some(first);
-                log.anchors.is_dirty = true;
+                let done = &mut log.anchors.done;
+                done.again = Some(first);
+                done.begin_turn(&frame.interval, done.next_told().min(frame.size));
                 log.begin(anchor, ahead, out)?;
             }
             (Work::Telling(mut telling), answer @ (Answer::BatchRead(_) | Answer::Again)) => {
@@ -290,12 +313,12 @@ impl Prove {
                     _ => telling.called(),
                 }
                 let mut desk = Desk { config, verifier, frame, log: partition.number, put };
-                let before = log.anchors.done;
+                let before = (log.anchors.done.next_told(), log.anchors.done.receipts);
                 while let Some(events) = telling.tell(&mut desk, &mut log.anchors.done, out)? {
                     log.anchors.events += events;
                     log.asks.extend(telling.next(frame.size).map(|number| (ANCHORS, read(number))));
                 }
-                log.anchors.is_dirty |= log.anchors.done != before;
+                log.anchors.is_dirty |= before != (log.anchors.done.next_told(), log.anchors.done.receipts);
                 if log.anchors.done.next_told() < frame.size {
                     log.asks.extend(telling.calls().then_some((ANCHORS, Request::Again)));
                     log.work = Some(Work::Telling(telling));
@@ -323,13 +346,21 @@ impl OpenLog {
         let Some((_, frame)) = self.waiting.front() else { return };
         if self.work.is_none() && self.batches.next.is_some() && frame.size <= self.batches.done.size {
             self.asks.push((ANCHORS, Request::Spv { chain: frame.chain, key: frame.key.clone() }));
-            self.work = Some(Work::Proof);
+            self.work = Some(Work::Proof(Wait::default()));
         }
     }
 
     /// Whether another anchor that waits stands for the first one: the block of that one is lost.
     fn is_replaced(&self) -> bool {
         is_replaced(self.waiting.iter().map(|(_, frame)| frame))
+    }
+
+    /// Whether another anchor that waits proves all that the first one does. Not one that stands for a lost one: what that
+    /// one proved is told of again by it alone.
+    fn is_passed(&self) -> bool {
+        let mut waiting = self.waiting.iter().map(|(_, frame)| frame);
+        let first = waiting.next();
+        first.is_some_and(|first| first.version == 1 && waiting.any(|frame| frame.size >= first.size))
     }
 
     /// Begins to tell of the batches that the first anchor, which is stored now, newly covers, or covers anew.
@@ -353,6 +384,8 @@ impl OpenLog {
     fn end_turn(&mut self, out: &mut Part) {
         if let Some((next, _)) = self.waiting.pop_front() {
             self.anchors.done.again = None;
+            // Where its turn ends amid a batch, its block is lost: the receipts that are out end there.
+            self.anchors.done.receipts = 0;
             self.anchors.done.next = next;
             self.anchors.is_dirty = true;
             out.through = Some(next);
@@ -480,6 +513,7 @@ impl Stage for Prove {
             log.work = None;
         }
         log.asks.retain(|(topic, _)| *topic != partition.topic.as_str());
+        self.alarms.retain(|(of, _)| of != partition);
         if log.batches.next.is_none() && log.anchors.next.is_none() {
             self.logs.remove(&partition.number);
         }
@@ -542,6 +576,10 @@ impl Stage for Prove {
             requests.extend(asks.map(|(topic, request)| (Partition::new(topic, *number), request)));
         }
         requests
+    }
+
+    fn alarms(&mut self) -> Vec<(Partition, Box<str>)> {
+        std::mem::take(&mut self.alarms)
     }
 
     fn answer(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), Halt> {

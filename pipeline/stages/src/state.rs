@@ -253,7 +253,7 @@ impl AnchorState {
 }
 
 /// How far prove is with one of its inputs: a record of `prove-log`, with the key `batches` or `anchors`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProveState {
     /// The next input offset.
     pub next: u64,
@@ -261,14 +261,51 @@ pub struct ProveState {
     pub size: u64,
     /// For `anchors`: how many receipts of the next batch are published already. Otherwise 0.
     pub receipts: u64,
-    /// For `anchors`: the next batch to be told of again, where the anchor at `next` stands for one that was lost.
+    /// For `anchors`: the next batch to be told of again, where the anchor at `next` stands for one that was lost; from
+    /// `size` on nothing is.
     pub again: Option<u64>,
+    /// For `anchors`: which batches the newest intervals told of, at most [`MAX_TURNS`]. The catalog does not say: a smaller
+    /// anchor that came later than a larger one has its batches there.
+    pub turns: Vec<Turn>,
+}
+
+/// The most intervals of which is remembered what they told of: as many as have blocks that are still looked after, mostly.
+const MAX_TURNS: usize = 128;
+
+/// What an interval told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// The interval.
+    pub interval: Box<str>,
+    /// The first batch that it told of; its anchor's size where it told of none.
+    pub first: u64,
 }
 
 impl ProveState {
     /// The next batch to be told of, or to be told of again.
     pub fn next_told(&self) -> u64 {
-        self.again.unwrap_or(self.size)
+        self.again.map_or(self.size, |again| again.min(self.size))
+    }
+
+    /// Notes that an interval tells of batches from `first` on, or of more if it did so before.
+    pub fn begin_turn(&mut self, interval: &str, first: u64) {
+        if let Some(turn) = self.turns.iter_mut().find(|turn| *turn.interval == *interval) {
+            turn.first = turn.first.min(first);
+            return;
+        }
+        self.turns.push(Turn { interval: interval.into(), first });
+        let old = self.turns.len().saturating_sub(MAX_TURNS);
+        self.turns.drain(..old);
+    }
+
+    /// The first batch that an interval told of, if that is remembered.
+    pub fn first_of(&self, interval: &str) -> Option<u64> {
+        self.turns.iter().find(|turn| *turn.interval == *interval).map(|turn| turn.first)
+    }
+
+    /// Whether that batch is one that was told of before.
+    pub fn is_again(&self) -> bool {
+        self.next_told() < self.size
     }
 
     /// The record's bytes.
@@ -278,6 +315,10 @@ impl ProveState {
         out.count(self.size);
         out.count(self.receipts);
         out.optional(self.again, Writer::count);
+        out.array(self.turns.iter(), |out, turn| {
+            out.string(&turn.interval);
+            out.count(turn.first);
+        });
         out.into_bytes()
     }
 
@@ -292,6 +333,8 @@ impl ProveState {
             size: reader.count()?,
             receipts: reader.count()?,
             again: reader.optional(Reader::count)?,
+            turns: reader
+                .array(|reader| Ok(Turn { interval: reader.string()?.into(), first: reader.count()? }))?,
         };
         reader.end()?;
         Ok(state)

@@ -9,9 +9,9 @@ use killick_proof::trust::{LogKey, Trust, TrustFile};
 use killick_proof::verify::Verifier;
 use killick_stages::derive::Deriver;
 use killick_stages::frame::AnchorFrame;
-use killick_stages::ports::{Catalog, Place, Spv};
+use killick_stages::ports::{Catalog, Look, Place, Spv};
 use killick_stages::prove::{Config, ConfigError, Prove};
-use killick_stages::record::Record;
+use killick_stages::record::{Output, Partition, Record};
 use killick_stages::stage::{Answer, Part, Request, Stage};
 use support::catalog::SimCatalog;
 use support::story::{Story, prove};
@@ -203,6 +203,144 @@ fn a_proof_that_ends_in_another_block_than_the_deep_one_is_asked_for_again() {
     }
     story.finish().unwrap();
     assert!(story.is_complete());
+}
+
+/// What a chain that lost the block of the first anchor for good says: no proof, and looks far beyond that block.
+fn lost(answer: Answer) -> Answer {
+    match answer {
+        Answer::Spv(key, _) => Answer::Spv(key, None),
+        Answer::Seen(keys, look) => Answer::Seen(keys, Look { tip_height: 1_000_000, mined: None, ..look }),
+        other => other,
+    }
+}
+
+/// Answers so until a proof was looked for so many times; the alarms that were raised.
+fn looks(story: &mut Story, looks: usize) -> Vec<Box<str>> {
+    let mut alarms = Vec::new();
+    for _ in 0..looks {
+        story.answer(lost).unwrap();
+        let Some((_, Request::Look { .. })) = story.asked.front() else { panic!("{:?}", story.asked) };
+        story.answer(lost).unwrap();
+        alarms.extend(story.prove.alarms().into_iter().map(|(_, why)| why));
+    }
+    alarms
+}
+
+/// Looks every five seconds until twenty minutes are over.
+const LONG: usize = 240;
+
+#[test]
+fn a_proof_that_is_waited_for_too_long_is_an_alarm_and_the_next_anchor_proves_what_it_would_have() {
+    let mut story = Story::new();
+    story.step("batches").unwrap();
+    story.finish().unwrap();
+    story.step("anchors").unwrap();
+    let first = AnchorFrame::decode(&story.records("anchors")[0].value).unwrap();
+    assert!(looks(&mut story, LONG - 1).is_empty());
+    let raised = looks(&mut story, 1);
+    let [why] = &raised[..] else { panic!("{raised:?}") };
+    let chain = format!("height {} of chain {}", first.height, first.chain);
+    for part in [&*first.block, &chain, &first.interval, &first.origin, "in no block", "proven by the next"] {
+        assert!(why.contains(part), "{why}");
+    }
+    story.finish().unwrap();
+    assert!(story.is_complete());
+    let block = story.told[0].block.as_ref().unwrap();
+    assert_ne!(block.hash, first.block);
+}
+
+#[test]
+fn a_proof_without_which_nothing_goes_on_is_an_alarm_once_a_day() {
+    let mut story = Story::new();
+    story.step("batches").unwrap();
+    story.finish().unwrap();
+    let only = story.records("anchors")[0].clone();
+    let mut part = Part::default();
+    story.prove.step(&only, &mut part).unwrap();
+    story.take(&only.partition, part).unwrap();
+    assert_eq!(looks(&mut story, LONG).len(), 1);
+    assert!(looks(&mut story, 17_279).is_empty());
+    let raised = looks(&mut story, 1);
+    assert!(
+        matches!(&raised[..], [why] if why.contains("its batches wait for another anchor")),
+        "{raised:?}"
+    );
+    // It comes after all.
+    story.finish().unwrap();
+    assert!(!story.told.is_empty() && story.prove.alarms().is_empty());
+}
+
+#[test]
+fn a_node_that_is_behind_is_waited_for_without_an_alarm() {
+    let mut story = Story::new();
+    story.step("batches").unwrap();
+    story.finish().unwrap();
+    story.step("anchors").unwrap();
+    let behind = |answer| match lost(answer) {
+        Answer::Seen(keys, look) => Answer::Seen(keys, Look { tip_height: 0, ..look }),
+        other => other,
+    };
+    for _ in 0..4 * LONG {
+        story.answer(behind).unwrap();
+        assert!(story.prove.alarms().is_empty());
+    }
+    story.finish().unwrap();
+    assert!(story.is_complete());
+}
+
+/// Loses the block where the anchor at `index` was told of, and all above; tells of those anchors again in their new blocks.
+fn lose(story: &mut Story, index: usize) {
+    let frames: Vec<_> = story.records("anchors").iter().map(|record| record.value.clone()).collect();
+    let frames: Vec<_> = frames.iter().map(|value| AnchorFrame::decode(value).unwrap()).collect();
+    let (world, partition) = (&mut story.sim.world, Partition::new("anchors", story.log));
+    let chain = world.chains.get_mut(&frames[index].chain).unwrap();
+    chain.lose(frames[index].height, &mut world.dice);
+    for frame in frames.into_iter().filter(|frame| !chain.has(&frame.block)) {
+        let mined = chain.look(std::slice::from_ref(&frame.key)).mined.unwrap();
+        let again = AnchorFrame { height: mined.height, block: mined.block, version: 2, ..frame };
+        let output = Output::new(partition.clone(), again.origin.to_string(), again.encode());
+        world.log.append(&output, world.now, &mut world.dice);
+    }
+}
+
+#[test]
+fn what_was_told_of_by_a_block_that_is_lost_amid_its_batches_is_corrected_and_the_rest_is_told_of_once() {
+    let mut amid = 0;
+    for told in 1.. {
+        let mut story = Story::new();
+        story.step("batches").unwrap();
+        story.step("anchors").unwrap();
+        while story.told.len() < told && story.answer(|answer| answer).unwrap() {}
+        let frames: Vec<_> = story.records("anchors");
+        let sizes = frames.iter().map(|record| AnchorFrame::decode(&record.value).unwrap().size);
+        let Some(index) = sizes.clone().position(|size| size > told as u64) else { break };
+        amid += usize::from(!sizes.clone().any(|size| size == told as u64));
+        lose(&mut story, index);
+        let block = |number: &u64| story.told[*number as usize].block.clone().unwrap();
+        let is_void = |number: &u64| {
+            let block = block(number);
+            !story.sim.world.chains[&block.chain].has(&block.hash)
+        };
+        let all = story.records("batches").len() as u64;
+        let mut expected: Vec<u64> = (0..told as u64).filter(is_void).chain(told as u64..all).collect();
+        // A crash right then, and others while it is made good.
+        for answers in [0, 3, 8, 13] {
+            story.crash();
+            for _ in 0..answers {
+                story.answer(|answer| answer).unwrap();
+            }
+        }
+        story.finish().unwrap();
+        let mut after: Vec<_> = story.told[told..].iter().map(|ready| ready.number).collect();
+        after.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(after, expected, "lost after {told} batches");
+        for ready in &story.told[told..] {
+            let block = ready.block.as_ref().unwrap();
+            assert!(story.sim.world.chains[&block.chain].has(&block.hash), "batch {}", ready.number);
+        }
+    }
+    assert!(amid > 3, "{amid} of the anchors had batches that were told of and others");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use killick_stages::record::Partition;
 use killick_stages::route::{AUDIT, REANCHORING, ROUTE};
 use killick_stages::stage::{Sum, Tally};
 use killick_stages::state::{
-    AnchorState, Attempt, BatchState, DedupDelta, DeltaGroup, Interval, Landing, Position, ProveState,
+    AnchorState, Attempt, BatchState, DedupDelta, DeltaGroup, Interval, Landing, Position, ProveState, Turn,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -240,7 +240,8 @@ proptest! {
             prop_assert_eq!(AnchorState::decode(&state.encode()), Ok(state));
         }
 
-        let prove = ProveState { next, size, receipts: next, again };
+        let turns = again.into_iter().map(|first| Turn { interval: "0/5".into(), first }).collect();
+        let prove = ProveState { next, size, receipts: next, again, turns };
         read("prove-state", &prove.encode());
         prop_assert_eq!(ProveState::decode(&prove.encode()), Ok(prove));
     }

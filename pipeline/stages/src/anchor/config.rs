@@ -21,8 +21,8 @@ pub struct Config {
     /// How long a command may wait for a block. 2 min to 1 d; default 20 min.
     pub ttl: Span,
     /// Blocks above `depth` for which an interval is looked after once it was told of: should its block be lost there after
-    /// all, that is an alarm, and it is anchored and told of again. 0 to 480; default 60. With 0 nobody tells: where a
-    /// block is lost before its proof was fetched, the proofs of its logs wait for it.
+    /// all, that is an alarm, and it is anchored and told of again. 1 to 480; default 60. A block that is lost later is an
+    /// alarm only where its proof was not fetched yet.
     pub watch: u64,
     /// Intervals of one chain that wait for their commands at the same time: beyond, checkpoints gather until one is
     /// final. 1 to 1,000; default 64.
@@ -157,7 +157,7 @@ pub(super) fn check(config: &Config, is_series: bool) -> Result<(), ConfigError>
     }
     let numbers = [
         ("depth", config.depth, 1, 120, "1 to 120"),
-        ("watch", config.watch, 0, 480, "0 to 480"),
+        ("watch", config.watch, 1, 480, "1 to 480"),
         ("in_flight", config.in_flight as u64, 1, 1_000, "1 to 1000"),
         ("gas_limit", config.gas_limit, 100, 150_000, "100 to 150000"),
         ("balance_alarm_days", config.balance_alarm_days.into(), 0, 3_650, "0 to 3650"),

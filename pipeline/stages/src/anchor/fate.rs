@@ -83,7 +83,7 @@ impl Anchor {
             flight.expired_at = None;
             let is_deep = mined.height.checked_add(depth).is_some_and(|deep| look.tip_height >= deep);
             return match (is_deep, mined.success) {
-                (true, true) => self.finish(partition, id, mined, out),
+                (true, true) => self.finish(partition, id, mined, look.tip_height, out),
                 (true, false) => self.retry(partition, id, look.tip_time, Some(&mined.key), out),
                 (false, _) => {
                     flight.ask = Some(Ask::Look(poll));
@@ -138,7 +138,15 @@ impl Anchor {
     }
 
     /// Writes what the interval's command proves, and looks after the block from now on.
-    fn finish(&mut self, partition: &Partition, id: u64, mined: &Mined, out: &mut Part) -> Result<(), Halt> {
+    fn finish(
+        &mut self,
+        partition: &Partition,
+        id: u64,
+        mined: &Mined,
+        tip: u64,
+        out: &mut Part,
+    ) -> Result<(), Halt> {
+        let over = mined.height.saturating_add(self.config.depth).saturating_add(self.config.watch);
         let seldom = self.config.poll.duration().saturating_mul(SELDOM);
         let Some(flight) = self.flight(partition, id) else { return Ok(()) };
         let interval = &mut flight.interval;
@@ -155,7 +163,7 @@ impl Anchor {
         if !is_back {
             self.tell(partition, &interval, mined, out)?;
         }
-        if self.config.watch == 0 {
+        if tip >= over {
             self.end(partition, id, out);
         } else {
             out.outputs.push(self.shelf.intent(partition.number, &interval));

@@ -21,7 +21,7 @@ fn deployment() -> Deployment {
 }
 
 fn config() -> Config {
-    Config { interval: Span::secs(10), depth: 3, watch: 0, in_flight: 2, ..Config::default() }
+    Config { interval: Span::secs(10), depth: 3, watch: 1, in_flight: 2, ..Config::default() }
 }
 
 fn fresh() -> Anchor {
@@ -159,7 +159,7 @@ fn a_command_that_is_deep_enough_is_told_to_each_log_that_it_covers() {
     let keys = vec![key.clone()];
     assert!(answered(&mut anchor, Answer::Seen(keys.clone(), look(9, 20, Some((&key, 7, true))))).is_empty());
     assert_eq!(asked(&mut anchor), [Asked::Looked(keys.clone())], "one block is missing");
-    let part = answered(&mut anchor, Answer::Seen(keys, look(10, 21, Some((&key, 7, true)))));
+    let part = answered(&mut anchor, Answer::Seen(keys, look(11, 21, Some((&key, 7, true)))));
     assert_eq!(part.through, None);
     let state = to(&part, ANCHOR_LOG);
     assert!(matches!(&state[..], [end] if &*end.key == b"5" && end.value.is_empty()));
@@ -286,7 +286,7 @@ fn after_a_crash_every_interval_that_is_not_final_is_looked_for_first() {
     let (mut before, cut, key) = sent();
     let mut after = restarted(5, &[&cut]);
     assert_eq!(asked(&mut after), [Asked::Looked(vec![key.clone()])]);
-    let seen = || Answer::Seen(vec![key.clone()], look(10, 20, Some((&key, 7, true))));
+    let seen = || Answer::Seen(vec![key.clone()], look(11, 20, Some((&key, 7, true))));
     let end = answered(&mut after, seen());
     assert_eq!(end, answered(&mut before, seen()), "the same as without the crash");
     assert!(asked(&mut restarted(5, &[&cut, &end])).is_empty(), "nothing is anchored twice");
@@ -322,7 +322,7 @@ fn when_as_many_are_in_flight_as_may_be_checkpoints_gather() {
 #[test]
 fn answers_about_what_is_over_change_nothing() {
     let (mut anchor, _, key) = sent();
-    let seen = || Answer::Seen(vec![key.clone()], look(10, 20, Some((&key, 7, true))));
+    let seen = || Answer::Seen(vec![key.clone()], look(11, 20, Some((&key, 7, true))));
     answered(&mut anchor, seen());
     assert!(answered(&mut anchor, seen()).is_empty());
     assert!(answered(&mut anchor, Answer::Sent(key.clone(), Sent::Taken)).is_empty());
@@ -377,6 +377,7 @@ fn a_configuration_that_cannot_work_is_refused() {
         ("poll", Config { poll: Span::secs(601), ..config() }),
         ("ttl", Config { ttl: Span::secs(119), ..config() }),
         ("depth", Config { depth: 0, ..config() }),
+        ("watch", Config { watch: 0, ..config() }),
         ("watch", Config { watch: 481, ..config() }),
         ("in_flight", Config { in_flight: 0, ..config() }),
         ("gas_limit", Config { gas_limit: 99, ..config() }),

@@ -101,7 +101,7 @@ impl Telling {
                 let Some(stored) = self.read.pop_front() else { return Ok(None) };
                 let checked = check(desk.verifier, stored, done.next_told(), desk.frame, &self.anchor)?;
                 // A batch that is told of again is told of under the anchor's version.
-                let version = done.again.map_or(1, |_| desk.frame.version);
+                let version = if done.is_again() { desk.frame.version } else { 1 };
                 let headers =
                     Headers::new(checked.receipts.batch(), &desk.frame.origin, &self.block, version);
                 Box::new(Begun { checked, headers })
@@ -119,13 +119,13 @@ impl Telling {
         let ids = &desk.config.schema_ids;
         desk.put(begun.headers.proof(desk.log, &begun.checked.ready, ids.proof_ready), out);
         done.receipts = 0;
-        if let Some(again) = &mut done.again {
-            *again += 1;
-            // They were counted when they were told of first.
-            return Ok(Some(Sum::default()));
-        }
-        done.size += 1;
-        Ok(Some(begun.checked.events))
+        let is_again = done.is_again();
+        let next = done.next_told() + 1;
+        done.size = done.size.max(next);
+        // From the first new batch on it says no more than that the turn has begun.
+        done.again = done.again.map(|_| next);
+        // What is told of again was counted when it was told of first.
+        Ok(Some(if is_again { Sum::default() } else { begun.checked.events }))
     }
 }
 

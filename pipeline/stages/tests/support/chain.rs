@@ -125,6 +125,19 @@ impl SimChain {
         }
     }
 
+    /// Lets another branch win from a height on, with the same commands at the same times.
+    pub fn lose(&mut self, height: u64, dice: &mut Dice) {
+        let from = self.blocks.iter().position(|block| block.header.height == height).unwrap();
+        for block in self.blocks.split_off(from) {
+            self.orphaned += 1;
+            for (transaction, _) in &block.payload.transactions {
+                let command = Command::parse(transaction).unwrap();
+                self.mempool.insert(command.hash.to_string(), command);
+            }
+            self.mine(block.header.creation_time, dice, false);
+        }
+    }
+
     fn find(&self, key: &str) -> Option<(&Block, usize)> {
         let find = |block: &Block| block.commands.iter().position(|(known, _)| known == key);
         self.blocks.iter().find_map(|block| find(block).map(|index| (block, index)))
@@ -132,6 +145,11 @@ impl SimChain {
 
     pub fn is_canonical(&self, hash: &[u8]) -> bool {
         self.blocks.iter().any(|block| block.header.hash.0 == hash)
+    }
+
+    /// Whether the block of this hash, in base64url, is on the branch.
+    pub fn has(&self, hash: &str) -> bool {
+        self.blocks.iter().any(|block| block.header.hash.to_string() == hash)
     }
 
     pub fn send(&mut self, key: &str, bytes: &[u8], dice: &mut Dice, faults: bool) -> Sent {

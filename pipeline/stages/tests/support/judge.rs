@@ -30,6 +30,7 @@ pub fn judge(sim: &Sim) -> Verdicts {
     one_leaf_or_a_name(sim)?;
     logs_have_no_gap(sim)?;
     one_proof_a_batch(sim)?;
+    what_was_told_last_holds(sim)?;
     one_receipt_an_event(sim)?;
     no_batch_is_anchored_twice(sim)?;
     later_anchors_are_lent_once(sim)?;
@@ -219,6 +220,21 @@ fn one_proof_a_batch(sim: &Sim) -> Verdicts {
         ensure(told.iter().copied().eq(0..batches), || {
             format!("log {log}: {batches} batches, told of {told:?}")
         })?;
+    }
+    Ok(())
+}
+
+/// What `proofs` said last of a batch stands on the branch that won.
+fn what_was_told_last_holds(sim: &Sim) -> Verdicts {
+    for log in 0..sim.deployment.logs() {
+        let told = real(sim, "proofs", log).map(|record| ProofReady::decode(&record.value).unwrap());
+        let last: BTreeMap<_, _> = told.map(|ready| (ready.number, ready.block.unwrap())).collect();
+        for (number, block) in last {
+            let chain = &sim.world.chains[&block.chain];
+            ensure(chain.has(&block.hash), || {
+                format!("log {log}: the block in the last message about batch {number} is orphaned")
+            })?;
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use killick_stages::derive::log_path;
+use killick_stages::derive::{first_covered, log_path};
 use killick_stages::ports::Catalog;
 use killick_stages::prove::{Config, Prove};
 use killick_stages::ready::{ProofReady, ReceiptReady};
@@ -137,6 +137,9 @@ impl Story {
             Request::Look { chain, keys, .. } => {
                 let look = chains[&chain].look(&keys);
                 Answer::Seen(keys, look)
+            }
+            Request::FirstCovered { origin, size } => {
+                Answer::FirstCovered(first_covered(&self.catalog, &origin, size).unwrap())
             }
             Request::Again => Answer::Again,
             other => panic!("prove asks no such thing: {other:?}"),
