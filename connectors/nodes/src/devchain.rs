@@ -31,7 +31,7 @@ impl Chain for DevChain {
         })
     }
 
-    fn look(&self, chain: ChainId, keys: &[Box<str>]) -> Result<Look, ChainError> {
+    fn look(&self, chain: ChainId, keys: &[Box<str>], depth: u64) -> Result<Look, ChainError> {
         let failed = |why: String| ChainError { chain, why };
         let id = chainweb::ChainId(chain);
         self.0.read(|network| {
@@ -45,7 +45,9 @@ impl Chain for DevChain {
                     break;
                 }
             }
-            Ok(Look { tip_height: tip.height, tip_time: tip.creation_time, mined })
+            let deep = network.header_at(id, tip.height.saturating_sub(depth));
+            let deep_time = deep.map(|header| header.creation_time);
+            Ok(Look { tip_height: tip.height, tip_time: tip.creation_time, deep_time, mined })
         })
     }
 

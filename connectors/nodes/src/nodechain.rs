@@ -190,9 +190,9 @@ impl Chain for NodeChain {
         Ok(said)
     }
 
-    fn look(&self, chain: ChainId, keys: &[Box<str>]) -> Result<Look, ChainError> {
+    fn look(&self, chain: ChainId, keys: &[Box<str>], depth: u64) -> Result<Look, ChainError> {
         let keys = keys.iter().map(|key| request_key(chain, key)).collect::<Result<Vec<Hash>, _>>()?;
-        let look = self.client.ask(|node| look(node, &self.branches, chainweb::ChainId(chain), &keys));
+        let look = self.client.ask(|node| look(node, &self.branches, chainweb::ChainId(chain), &keys, depth));
         self.runtime.block_on(look).map_err(|error| failed(chain, &error))
     }
 
@@ -237,12 +237,13 @@ fn sent(said: Said) -> Sent {
     }
 }
 
-/// The chain's tip, and the first of these commands that is in a block below it.
+/// The chain's tip, the time so many blocks below it, and the first of these commands that is in a block there.
 async fn look(
     node: Arc<Node>,
     branches: &Branches,
     chain: chainweb::ChainId,
     keys: &[Hash],
+    depth: u64,
 ) -> Result<Look, NodeError> {
     // The results first: so the tip is never older than they are.
     let found = node.poll(chain, keys, 0).await?;
@@ -263,7 +264,8 @@ async fn look(
         block: mined.block.to_string().into(),
         success: matches!(mined.result.outcome, Outcome::Success(_)),
     });
-    Ok(Look { tip_height: tip.height, tip_time: tip.creation_time, mined })
+    let deep_time = branches.time_at(&node, &tip, tip.height.saturating_sub(depth)).await?;
+    Ok(Look { tip_height: tip.height, tip_time: tip.creation_time, deep_time, mined })
 }
 
 /// The proof of a command's output, with the header of the block where it ends.

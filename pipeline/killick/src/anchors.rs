@@ -273,7 +273,7 @@ fn retry(config: &Config, known: &Known) -> Result<()> {
     };
     writeln!(out, "{}: {word}{}", shown(&newest.key), shown(why))?;
     let keys: Vec<_> = attempts.iter().map(|attempt| attempt.key.clone()).collect();
-    let Look { tip_height, mined, .. } = chain.look(*number, &keys)?;
+    let Look { tip_height, mined, .. } = chain.look(*number, &keys, 0)?;
     match mined {
         Some(mined) => {
             let (depth, result) =

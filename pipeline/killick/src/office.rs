@@ -189,8 +189,8 @@ impl World {
             Request::Send { chain, key, command } => {
                 Answer::Sent(key.clone(), self.chain()?.send(*chain, command).map_err(unreachable)?)
             }
-            Request::Look { chain, keys, .. } => {
-                Answer::Seen(keys.clone(), self.chain()?.look(*chain, keys).map_err(unreachable)?)
+            Request::Look { chain, keys, depth, .. } => {
+                Answer::Seen(keys.clone(), self.chain()?.look(*chain, keys, *depth).map_err(unreachable)?)
             }
             Request::Spv { chain, key, .. } => {
                 let proof = self.chain()?.spv(*chain, key).map_err(unreachable)?;

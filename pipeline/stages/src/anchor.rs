@@ -376,6 +376,7 @@ impl Stage for Anchor {
                     Ask::Look(after) => Request::Look {
                         chain: flight.interval.chain,
                         keys: flight.interval.attempts.iter().map(|attempt| attempt.key.clone()).collect(),
+                        depth: self.config.depth,
                         after,
                     },
                 };

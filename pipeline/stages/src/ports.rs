@@ -285,11 +285,12 @@ pub trait Chain: Send + Sync {
     /// [`ChainError`] if the chain could not be asked at all; any answer is a [`Sent`].
     fn send(&self, chain: ChainId, command: &[u8]) -> Result<Sent, ChainError>;
 
-    /// The tip of the chain, and where the first of these commands that is in a block of its present branch is.
+    /// The tip of the chain, the time of the block `depth` below it, and where the first of these commands that is in a block
+    /// of its present branch is.
     ///
     /// # Errors
     /// [`ChainError`].
-    fn look(&self, chain: ChainId, keys: &[Box<str>]) -> Result<Look, ChainError>;
+    fn look(&self, chain: ChainId, keys: &[Box<str>], depth: u64) -> Result<Look, ChainError>;
 
     /// The proof of the command's output, to its own block, and that block's header. `None` if it is in no block.
     ///
@@ -333,6 +334,9 @@ pub struct Look {
     pub tip_height: u64,
     /// The creation time of the chain's tip.
     pub tip_time: Micros,
+    /// The creation time of the block that is as deep below the tip as was asked for, or of the chain's first one. `None` where
+    /// the node does not have that block.
+    pub deep_time: Option<Micros>,
     /// The command found, if one was.
     pub mined: Option<Mined>,
 }

@@ -254,7 +254,7 @@ impl Prove {
             (Work::Proof(wait), Answer::Spv(..)) => {
                 // The node is behind, or its chain has turned: back again some time, or the anchor stage tells of it anew.
                 let (keys, after) = (vec![frame.key.clone()], config.poll.duration());
-                log.asks.push((ANCHORS, Request::Look { chain: frame.chain, keys, after }));
+                log.asks.push((ANCHORS, Request::Look { chain: frame.chain, keys, depth: 0, after }));
                 log.work = Some(Work::Proof(wait));
             }
             (Work::Proof(mut wait), Answer::Seen(_, look)) => {

@@ -185,6 +185,8 @@ pub enum Request {
         chain: ChainId,
         /// The request keys of all attempts.
         keys: Vec<Box<str>>,
+        /// How many blocks below the tip the one is whose time is wanted.
+        depth: u64,
         /// How long to wait before looking.
         after: Duration,
     },

@@ -296,7 +296,7 @@ fn lose(story: &mut Story, index: usize) {
     let chain = world.chains.get_mut(&frames[index].chain).unwrap();
     chain.lose(frames[index].height, &mut world.dice);
     for frame in frames.into_iter().filter(|frame| !chain.has(&frame.block)) {
-        let mined = chain.look(std::slice::from_ref(&frame.key)).mined.unwrap();
+        let mined = chain.look(std::slice::from_ref(&frame.key), 0).mined.unwrap();
         let again = AnchorFrame { height: mined.height, block: mined.block, version: 2, ..frame };
         let output = Output::new(partition.clone(), again.origin.to_string(), again.encode());
         world.log.append(&output, world.now, &mut world.dice);

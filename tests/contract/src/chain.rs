@@ -36,6 +36,7 @@ pub fn suite<S: Subject>(subject: &S) {
     what_is_no_command_is_refused(subject);
     what_was_never_sent_is_nowhere(subject);
     a_command_is_paid_from_its_account(subject);
+    a_deep_block_is_older_than_the_tip(subject);
 }
 
 fn a_command_is_in_a_block_once_however_often_it_is_sent<S: Subject>(subject: &S) {
@@ -50,7 +51,7 @@ fn a_command_is_in_a_block_once_however_often_it_is_sent<S: Subject>(subject: &S
     // It may say anything to the same bytes now, but that they can never be mined.
     let again = chain.send(id, &command).expect("the chain can be asked");
     assert!(!matches!(again, Sent::Refused(_)), "{again:?}");
-    let later = chain.look(id, &["A".repeat(43).into(), key]).expect("the chain can be asked");
+    let later = chain.look(id, &["A".repeat(43).into(), key], 0).expect("the chain can be asked");
     assert_eq!(later.mined, Some(mined), "found among other keys, in the same block");
 }
 
@@ -82,7 +83,7 @@ fn what_is_no_command_is_refused<S: Subject>(subject: &S) {
 fn what_was_never_sent_is_nowhere<S: Subject>(subject: &S) {
     let (key, _) = subject.command("contract never");
     let look =
-        subject.chain().look(subject.id(), std::slice::from_ref(&key)).expect("the chain can be asked");
+        subject.chain().look(subject.id(), std::slice::from_ref(&key), 0).expect("the chain can be asked");
     assert_eq!(look.mined, None);
     assert!(subject.chain().spv(subject.id(), &key).expect("the chain can be asked").is_none());
 }
@@ -99,10 +100,20 @@ fn a_command_is_paid_from_its_account<S: Subject>(subject: &S) {
     assert_eq!(balance(&format!("k:{}", "0".repeat(64))), None);
 }
 
+fn a_deep_block_is_older_than_the_tip<S: Subject>(subject: &S) {
+    let look = |depth| subject.chain().look(subject.id(), &[], depth).expect("the chain can be asked");
+    let tip = look(0);
+    assert_eq!(tip.deep_time, Some(tip.tip_time));
+    let deep = look(2);
+    assert!(deep.deep_time.is_some_and(|time| time < deep.tip_time), "{deep:?}");
+    let first = look(u64::MAX);
+    assert!(first.deep_time.is_some_and(|time| Some(time) < deep.deep_time), "the first block's: {first:?}");
+}
+
 fn mined<S: Subject>(subject: &S, key: &str) -> Look {
     let deadline = Instant::now() + subject.patience();
     loop {
-        let look = subject.chain().look(subject.id(), &[key.into()]).expect("the chain can be asked");
+        let look = subject.chain().look(subject.id(), &[key.into()], 0).expect("the chain can be asked");
         if look.mined.is_some() {
             return look;
         }

@@ -28,7 +28,7 @@ pub struct Branches {
     chains: Mutex<BTreeMap<ChainId, Arc<Branch>>>,
 }
 
-/// A tip, and the hashes of its ancestors without a gap.
+/// A tip, and the hashes and times of its ancestors without a gap.
 #[derive(Clone, Debug)]
 struct Branch {
     tip: Header,
@@ -36,8 +36,8 @@ struct Branch {
     low: u64,
     /// The parent of the lowest.
     parent: Hash,
-    /// Ascending; the last is the tip's.
-    hashes: VecDeque<Hash>,
+    /// Ascending, with the creation times (µs since 1970); the last is the tip's.
+    hashes: VecDeque<(Hash, i64)>,
 }
 
 impl Branches {
@@ -61,7 +61,7 @@ impl Branches {
         };
         let mut first = None;
         for (index, (height, hash)) in blocks.iter().enumerate() {
-            if ancestor(node, &mut branch, *height).await? == Some(*hash) {
+            if ancestor(node, &mut branch, *height).await?.is_some_and(|(found, _)| found == *hash) {
                 first = Some(index);
                 break;
             }
@@ -71,6 +71,23 @@ impl Branches {
         Ok((tip, first))
     }
 
+    /// The creation time, in µs since 1970, of the block at a height that `tip` is or descends from; `None` where there is
+    /// none, or the node does not have it any more. After a look at that tip, what was walked is asked for no more.
+    ///
+    /// # Errors
+    /// [`NodeError`], also where the node's headers do not follow one another.
+    pub async fn time_at(&self, node: &Node, tip: &Header, height: u64) -> Result<Option<i64>, NodeError> {
+        let known = self.known(tip.chain).filter(|known| known.tip.hash == tip.hash);
+        let mut branch = known.unwrap_or_else(|| Arc::new(Branch::new(tip.clone())));
+        let found = ancestor(node, &mut branch, height).await?;
+        let mut chains = self.chains.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another look may have gone on to another tip meanwhile.
+        if chains.get(&tip.chain).is_some_and(|known| known.tip.hash == tip.hash) {
+            chains.insert(tip.chain, branch);
+        }
+        Ok(found.map(|(_, time)| time))
+    }
+
     fn known(&self, chain: ChainId) -> Option<Arc<Branch>> {
         self.chains.lock().unwrap_or_else(PoisonError::into_inner).get(&chain).cloned()
     }
@@ -78,22 +95,27 @@ impl Branches {
 
 impl Branch {
     fn new(tip: Header) -> Self {
-        Self { low: tip.height, parent: tip.parent, hashes: VecDeque::from([tip.hash]), tip }
+        Self {
+            low: tip.height,
+            parent: tip.parent,
+            hashes: VecDeque::from([(tip.hash, tip.creation_time)]),
+            tip,
+        }
     }
 
-    fn at(&self, height: u64) -> Option<Hash> {
+    fn at(&self, height: u64) -> Option<(Hash, i64)> {
         let index = usize::try_from(height.checked_sub(self.low)?).ok()?;
         self.hashes.get(index).copied()
     }
 
     /// The branch of another tip whose ancestors above `height` these are, ascending; the others are known.
-    fn continued(&self, height: u64, above: impl Iterator<Item = Hash>, tip: Header) -> Self {
+    fn continued(&self, height: u64, above: impl Iterator<Item = (Hash, i64)>, tip: Header) -> Self {
         let kept = usize::try_from((height + 1).saturating_sub(self.low)).unwrap_or(usize::MAX);
         let mut branch = Self { tip, ..self.clone() };
         branch.hashes.truncate(kept);
         branch.hashes.extend(above);
         while branch.hashes.len() as u64 > MAX_WALK {
-            if let Some(lowest) = branch.hashes.pop_front() {
+            if let Some((lowest, _)) = branch.hashes.pop_front() {
                 (branch.parent, branch.low) = (lowest, branch.low + 1);
             }
         }
@@ -110,7 +132,8 @@ async fn climb(
 ) -> Result<Branch, NodeError> {
     let is_near = |known: &&Branch| newest.height.abs_diff(known.tip.height) <= MAX_WALK;
     let Some(known) = known.filter(is_near) else { return Ok(Branch::new(tip(node, chain, newest).await?)) };
-    if known.at(newest.height) == Some(newest.hash) {
+    let is_known = |height, hash| known.at(height).is_some_and(|(known, _)| known == hash);
+    if is_known(newest.height, newest.hash) {
         let tip = tip(node, chain, newest).await?;
         return Ok(known.continued(tip.height, std::iter::empty(), tip));
     }
@@ -131,23 +154,30 @@ async fn climb(
             above.push(header);
             let Some(below) = below else { return Ok(Branch::new(tip(node, chain, newest).await?)) };
             height = below;
-            if known.at(height) == Some(expected) {
-                let hashes: Vec<Hash> = above.iter().rev().map(|header| header.hash).collect();
+            if is_known(height, expected) {
+                let hashes: Vec<_> =
+                    above.iter().rev().map(|header| (header.hash, header.creation_time)).collect();
                 return Ok(known.continued(height, hashes.into_iter(), above.swap_remove(0)));
             }
         }
     }
 }
 
-/// The hash of the tip's ancestor at a height; `None` if the node does not have it any more, or it is above the tip.
-async fn ancestor(node: &Node, branch: &mut Arc<Branch>, height: u64) -> Result<Option<Hash>, NodeError> {
+/// The hash and the creation time of the tip's ancestor at a height; `None` if the node does not have it any more, or it is above the tip.
+async fn ancestor(
+    node: &Node,
+    branch: &mut Arc<Branch>,
+    height: u64,
+) -> Result<Option<(Hash, i64)>, NodeError> {
     let (chain, tip) = (branch.tip.chain, &branch.tip);
     let Some(depth) = tip.height.checked_sub(height) else { return Ok(None) };
     if depth >= MAX_WALK {
         let bounds = Bounds { min_height: Some(height), max_height: Some(height), ..Bounds::default() };
         let page = node.branch(chain, &[], &[tip.hash], &bounds).await?;
         let item = page.and_then(|page| page.items.into_iter().next());
-        return Ok(item.filter(|header| header.height == height).map(|header| header.hash));
+        return Ok(item
+            .filter(|header| header.height == height)
+            .map(|header| (header.hash, header.creation_time)));
     }
     while branch.low > height {
         let bounds = Bounds { min_height: Some(height), ..Bounds::default() };
@@ -163,7 +193,7 @@ async fn ancestor(node: &Node, branch: &mut Arc<Branch>, height: u64) -> Result<
                 break;
             }
             follows(node, &header, longer.parent, longer.low - 1)?;
-            longer.hashes.push_front(header.hash);
+            longer.hashes.push_front((header.hash, header.creation_time));
             (longer.parent, longer.low) = (header.parent, header.height);
         }
     }

@@ -160,6 +160,29 @@ async fn looking_again_fetches_only_what_is_new() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_block_below_a_tip_is_fetched_once() {
+    let (old, new) = fork(20, 30, 32);
+    let (server, forks) = serve(Forks { limit: 360, ..Forks::default() }).await;
+    let (node, branches) = (server.node(), Branches::default());
+    forks.lock().unwrap().learn(&old);
+    let (tip, _) = branches.look(&node, ZERO, &[]).await.unwrap();
+    let asked = server.asked().len();
+    for height in [10, 30, 29, 25, 10] {
+        let time = branches.time_at(&node, &tip, height).await.unwrap();
+        assert_eq!(time, Some(old[height as usize].creation_time), "{height}");
+    }
+    assert_eq!(server.asked().len(), asked + 1, "one page down to the lowest");
+    assert_eq!(branches.time_at(&node, &tip, 31).await.unwrap(), None, "it is above the tip");
+    // A tip that another one took the place of is still answered for, and the newer one is kept.
+    forks.lock().unwrap().learn(&new);
+    let (newer, _) = branches.look(&node, ZERO, &[]).await.unwrap();
+    assert_eq!(branches.time_at(&node, &tip, 25).await.unwrap(), Some(old[25].creation_time));
+    let asked = server.asked().len();
+    assert_eq!(branches.time_at(&node, &newer, 25).await.unwrap(), Some(new[25].creation_time));
+    assert_eq!(server.asked().len(), asked, "it was walked when the tip was looked at");
+}
+
+#[tokio::test]
 async fn every_block_of_either_branch_is_told_apart_wherever_the_fork_is() {
     for common in [0, 1, 5, 11, 12] {
         let (old, new) = fork(common, 12, 13);

@@ -102,7 +102,7 @@ fn open(runtime: &Runtime, nodes: &[SocketAddr]) -> Result<NodeChain, OpenError>
 fn mined(chain: &NodeChain, key: &str) -> Mined {
     let begun = Instant::now();
     loop {
-        if let Ok(Look { mined: Some(mined), .. }) = chain.look(3, &[key.into()]) {
+        if let Ok(Look { mined: Some(mined), .. }) = chain.look(3, &[key.into()], 3) {
             return mined;
         }
         assert!(begun.elapsed() < Duration::from_secs(30), "{key} is in no block");
@@ -140,7 +140,7 @@ fn a_network_that_stops_and_starts_again_has_what_it_had() {
     // It goes: the error says which node is waited for, and why.
     serving.shutdown_timeout(Duration::from_secs(10));
     drop(first);
-    let why = chain.look(3, std::slice::from_ref(&old)).unwrap_err().to_string();
+    let why = chain.look(3, std::slice::from_ref(&old), 3).unwrap_err().to_string();
     assert!(why.contains("chain 3: no node answers") && why.contains(&address.to_string()), "{why}");
     assert!(chain.spv(3, &old).is_err());
     // And comes back.
@@ -161,7 +161,7 @@ fn without_any_node_it_opens_and_says_what_it_waits_for() {
     let chain = open(&runtime, &[here, there]).unwrap();
     let (_, bytes) = command(&key(), "x", 400);
     for why in [
-        chain.look(0, &[]).unwrap_err().to_string(),
+        chain.look(0, &[], 3).unwrap_err().to_string(),
         chain.spv(0, &"A".repeat(43)).unwrap_err().to_string(),
         chain.send(0, &bytes).unwrap_err().to_string(),
     ] {
@@ -198,7 +198,7 @@ fn a_command_that_can_be_in_no_block_is_never_found_there() {
         assert!(begun.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(chain.look(3, std::slice::from_ref(&hopeless)).unwrap().mined, None);
+    assert_eq!(chain.look(3, std::slice::from_ref(&hopeless), 3).unwrap().mined, None);
     assert_eq!(chain.spv(3, &hopeless).unwrap(), None);
     assert!(matches!(chain.send(3, &bytes).unwrap(), Sent::Unclear(_)), "another node may think otherwise");
     // Who cannot pay may be able to later.
@@ -225,10 +225,10 @@ fn a_block_that_is_not_below_the_tip_does_not_count() {
     let orphan = chainweb::Hash([9; 32]).to_string();
     let front = front(address, (real.block.to_string(), orphan));
     let chain = open(&runtime, &[front]).unwrap();
-    let look = chain.look(3, std::slice::from_ref(&key)).unwrap();
+    let look = chain.look(3, std::slice::from_ref(&key), 3).unwrap();
     assert_eq!(look.mined, None);
     assert!(look.tip_height >= real.height);
-    assert_eq!(honest.look(3, &[key]).unwrap().mined, Some(real));
+    assert_eq!(honest.look(3, &[key], 3).unwrap().mined, Some(real));
 }
 
 /// Passes requests on to a node, and changes one text for another in the results of commands.

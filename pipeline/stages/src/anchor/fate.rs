@@ -33,8 +33,6 @@ pub(super) struct Flight {
     pub(super) is_refused: bool,
     /// Whether a block had one of its commands when it was looked at last.
     is_mined: bool,
-    /// The height of the tip when the newest attempt was first seen to have expired.
-    expired_at: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +46,7 @@ pub(super) enum Ask {
 impl Flight {
     /// An interval for which this is to be asked first.
     pub(super) fn new(interval: Interval, ask: Ask) -> Self {
-        Self { interval, ask: Some(ask), is_refused: false, is_mined: false, expired_at: None }
+        Self { interval, ask: Some(ask), is_refused: false, is_mined: false }
     }
 
     /// Whether it is told of, and its block is where it was.
@@ -80,7 +78,6 @@ impl Anchor {
         }
         let Some(flight) = self.flight(partition, id) else { return Ok(()) };
         if let Some(mined) = &look.mined {
-            flight.expired_at = None;
             let is_deep = mined.height.checked_add(depth).is_some_and(|deep| look.tip_height >= deep);
             return match (is_deep, mined.success) {
                 (true, true) => self.finish(partition, id, mined, look.tip_height, out),
@@ -91,19 +88,14 @@ impl Anchor {
                 }
             };
         }
-        let is_expired = flight.interval.attempts.last().is_none_or(|last| last.expires <= look.tip_time);
-        if !is_expired {
-            flight.expired_at = None;
-            // Not in a block, never seen or gone from one: the same bytes again.
-            flight.ask = Some(if flight.is_refused { Ask::Look(poll) } else { Ask::Send });
-            return Ok(());
-        }
-        // No block above this tip can take it. When that tip is deep, no other branch will either.
-        let expired_at = *flight.expired_at.get_or_insert(look.tip_height);
-        if expired_at.checked_add(depth).is_some_and(|deep| look.tip_height >= deep) {
+        let expires = flight.interval.attempts.last().map_or(Micros::MIN, |last| last.expires);
+        // No block above one of that time can take it, and no other branch leaves that one out.
+        if look.deep_time.is_some_and(|deep| expires <= deep) {
             return self.retry(partition, id, look.tip_time, None, out);
         }
-        flight.ask = Some(Ask::Look(poll));
+        // Not in a block, never seen or gone from one: the same bytes again, as long as a block above the tip could take them.
+        let is_over = flight.is_refused || expires <= look.tip_time;
+        flight.ask = Some(if is_over { Ask::Look(poll) } else { Ask::Send });
         Ok(())
     }
 
@@ -258,7 +250,7 @@ impl Anchor {
             let attempt =
                 self.builder.build(chain, &name, interval.cut, number, &text, &self.builder.payers[payer]);
             interval.attempts.push(attempt.map_err(|error| halt(&error))?);
-            (flight.ask, flight.is_refused, flight.expired_at) = (Some(Ask::Send), false, None);
+            (flight.ask, flight.is_refused) = (Some(Ask::Send), false);
         } else {
             flight.ask = Some(Ask::Look(Duration::ZERO));
         }

@@ -88,7 +88,9 @@ fn look(height: u64, at: Micros, mined: Option<(&str, u64, bool)>) -> Look {
         block: format!("block {height}").into(),
         success,
     });
-    Look { tip_height: height, tip_time: NOW + at * SECOND, mined }
+    // Blocks are a second apart, and three below the tip is deep.
+    let deep_time = Some(NOW + (at - 3) * SECOND);
+    Look { tip_height: height, tip_time: NOW + at * SECOND, deep_time, mined }
 }
 
 /// The stage with one interval over logs 1 and 2, whose first command was sent; the part that logged it; its key.
@@ -216,10 +218,10 @@ fn a_refused_command_is_looked_for_and_not_sent_again() {
 
 #[test]
 fn another_attempt_is_made_only_when_the_first_is_provably_dead_and_is_logged_first() {
-    let (mut anchor, _, key) = sent();
+    let (mut anchor, cut, key) = sent();
     let keys = vec![key.clone()];
     // Cut at 10 s, it may wait 1,200 s: no block above one of 1,210 s takes it, once that one is three deep.
-    let looks = [(50, 1_210), (52, 1_211), (53, 1_212)];
+    let looks = [(50, 1_210), (52, 1_212), (53, 1_213)];
     let mut parts = looks.map(|(height, at)| {
         let part = answered(&mut anchor, Answer::Seen(keys.clone(), look(height, at, None)));
         if part.is_empty() {
@@ -232,12 +234,23 @@ fn another_attempt_is_made_only_when_the_first_is_provably_dead_and_is_logged_fi
     let attempts = interval(&part).attempts;
     assert_eq!(part.through, None);
     assert_eq!(attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [0, 20]);
+    let mut after = restarted(5, &[&cut]);
+    let last = Answer::Seen(keys.clone(), look(53, 1_213, None));
+    assert_eq!(answered(&mut after, last), part, "one look says it, also after a restart");
     assert_eq!(asked(&mut anchor), [Asked::Sent(attempts[1].key.clone(), attempts[1].command.clone())]);
     answered(&mut anchor, Answer::Sent(attempts[1].key.clone(), Sent::Taken));
     let both: Vec<_> = attempts.iter().map(|attempt| attempt.key.clone()).collect();
     assert_eq!(asked(&mut anchor), [Asked::Looked(both.clone())], "all attempts are looked for");
     let first_after_all = look(70, 1_300, Some((&key, 60, true)));
     assert_eq!(to(&answered(&mut anchor, Answer::Seen(both, first_after_all)), ANCHORS).len(), 2);
+}
+
+#[test]
+fn a_command_is_not_dead_where_nobody_can_say_how_old_the_deep_block_is() {
+    let (mut anchor, _, key) = sent();
+    let unknown = Look { deep_time: None, ..look(9_000, 90_000, None) };
+    assert!(answered(&mut anchor, Answer::Seen(vec![key.clone()], unknown)).is_empty());
+    assert_eq!(asked(&mut anchor), [Asked::Looked(vec![key])]);
 }
 
 #[test]
@@ -273,7 +286,7 @@ fn a_command_that_failed_in_its_block_is_replaced_once_it_is_deep() {
 fn an_older_command_that_turns_up_spent_is_given_up_and_the_newest_stays() {
     let (mut anchor, _, key) = sent();
     answered(&mut anchor, Answer::Seen(vec![key.clone()], look(50, 1_210, None)));
-    let part = answered(&mut anchor, Answer::Seen(vec![key.clone()], look(53, 1_211, None)));
+    let part = answered(&mut anchor, Answer::Seen(vec![key.clone()], look(53, 1_213, None)));
     let keys: Vec<_> = interval(&part).attempts.iter().map(|attempt| attempt.key.clone()).collect();
     asked(&mut anchor);
     let part = answered(&mut anchor, Answer::Seen(keys.clone(), look(60, 1_220, Some((&key, 50, false)))));
@@ -359,8 +372,7 @@ fn dead_attempts_do_not_pile_up() {
     for round in 1..20 {
         let at = round * 10_000;
         let height = round as u64 * 100;
-        answered(&mut anchor, Answer::Seen(keys.clone(), look(height, at, None)));
-        let part = answered(&mut anchor, Answer::Seen(keys.clone(), look(height + 3, at, None)));
+        let part = answered(&mut anchor, Answer::Seen(keys.clone(), look(height, at, None)));
         let attempts = interval(&part).attempts;
         assert!(attempts.len() <= MAX_ATTEMPTS);
         keys = attempts.iter().map(|attempt| attempt.key.clone()).collect();
@@ -508,7 +520,8 @@ fn a_day_that_is_spent_makes_checkpoints_wait_for_the_next() {
     }
     // Another attempt waits too, for the chain's own midnight.
     let keys = vec![key];
-    let tip = |at: Micros, height| Look { tip_height: height, tip_time: at, mined: None };
+    let tip =
+        |at: Micros, height| Look { tip_height: height, tip_time: at, deep_time: Some(at), mined: None };
     for height in [50, 53, 56] {
         let part = answered(&mut anchor, Answer::Seen(keys.clone(), tip(midnight - 1, height)));
         assert!(part.is_empty());

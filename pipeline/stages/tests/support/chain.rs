@@ -180,7 +180,7 @@ impl SimChain {
         }
     }
 
-    pub fn look(&self, keys: &[Box<str>]) -> Look {
+    pub fn look(&self, keys: &[Box<str>], depth: u64) -> Look {
         let tip = &self.blocks.last().unwrap().header;
         let mined = keys.iter().find_map(|key| {
             let (block, index) = self.find(key)?;
@@ -191,7 +191,9 @@ impl SimChain {
                 success: block.commands[index].1,
             })
         });
-        Look { tip_height: tip.height, tip_time: tip.creation_time, mined }
+        let deep = self.blocks.iter().rev().nth(depth as usize).or(self.blocks.first());
+        let deep_time = deep.map(|block| block.header.creation_time);
+        Look { tip_height: tip.height, tip_time: tip.creation_time, deep_time, mined }
     }
 
     /// What every account has: enough, if the chain says it.

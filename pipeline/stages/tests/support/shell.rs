@@ -351,15 +351,17 @@ fn perform(world: &mut World, faults: &Faults, request: &Request) -> Result<Answ
             }
             Answer::Sent(key.clone(), chain.send(key, command, &mut world.dice, faults.chain))
         }
-        Request::Look { chain, keys, .. } => {
-            let mut look = world.chains[chain].look(keys);
+        Request::Look { chain, keys, depth, .. } => {
+            let mut look = world.chains[chain].look(keys, *depth);
             if world.bug == Some(Bug::DepthIgnored) {
                 look.tip_height += 100;
+                look.deep_time = Some(look.tip_time);
             }
             if world.bug == Some(Bug::AttemptTooSoon) && look.mined.is_none() {
                 // Just beyond the life of what was sent last, and every block counts as deep.
                 look.tip_time += 125 * SECOND;
                 look.tip_height *= 10;
+                look.deep_time = Some(look.tip_time);
             }
             Answer::Seen(keys.clone(), look)
         }

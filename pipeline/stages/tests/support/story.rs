@@ -134,8 +134,8 @@ impl Story {
                 let spv = chains[&chain].spv(&key);
                 Answer::Spv(key, spv.map(Box::new))
             }
-            Request::Look { chain, keys, .. } => {
-                let look = chains[&chain].look(&keys);
+            Request::Look { chain, keys, depth, .. } => {
+                let look = chains[&chain].look(&keys, depth);
                 Answer::Seen(keys, look)
             }
             Request::FirstCovered { origin, size } => {

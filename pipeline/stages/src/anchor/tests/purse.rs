@@ -188,7 +188,7 @@ fn the_next_attempt_may_be_another_accounts_and_a_restart_sends_what_was_made() 
     answered(&mut anchor, Answer::Balance(first.as_str().into(), Balance::Units(0)));
     let keys = vec![key];
     answered(&mut anchor, Answer::Seen(keys.clone(), look(50, 1_210, None)));
-    let retried = answered(&mut anchor, Answer::Seen(keys, look(53, 1_211, None)));
+    let retried = answered(&mut anchor, Answer::Seen(keys, look(53, 1_213, None)));
     let attempts = interval(&retried).attempts;
     assert_ne!(payer(&attempts[1].command).0, first);
     // Nothing is known of balances after a restart, and nothing is made anew.
@@ -200,7 +200,7 @@ fn the_next_attempt_may_be_another_accounts_and_a_restart_sends_what_was_made() 
     }
     let both: Vec<_> = attempts.iter().map(|attempt| attempt.key.clone()).collect();
     assert_eq!(asked(&mut after), [Asked::Looked(both.clone())]);
-    answered(&mut after, Answer::Seen(both, look(54, 1_212, None)));
+    answered(&mut after, Answer::Seen(both, look(54, 1_214, None)));
     assert_eq!(asked(&mut after), [Asked::Sent(attempts[1].key.clone(), attempts[1].command.clone())]);
 }
 
