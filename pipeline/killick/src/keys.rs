@@ -261,12 +261,12 @@ fn init(config: &Config, anchor_keys: usize) -> Result<(), Failure> {
         std::fs::write(&path, format!("{}\n", key.verifier())).with_context(|| path.display().to_string())?;
     }
     let anchor = secrets::make_anchor_keys(folder, anchor_keys)?;
-    let public = anchor.iter().map(|key| hex::encode(key.public().as_bytes()));
+    let mut public = anchor.iter().map(|key| hex::encode(key.public().as_bytes()));
     let mut out = std::io::stdout().lock();
     let (logs, folder) = (deployment.logs(), folder.display());
     writeln!(out, "{logs} log keys and {} that sign anchors are in {folder}", anchor.len())?;
     match &config.anchor.sender {
-        None => public.map(|key| writeln!(out, "anchors are paid by k:{key}")).collect::<io::Result<()>>()?,
+        None => public.try_for_each(|key| writeln!(out, "anchors are paid by k:{key}"))?,
         Some(sender) => {
             let keys = public.collect::<Vec<_>>().join(", ");
             writeln!(

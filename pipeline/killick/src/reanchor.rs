@@ -102,7 +102,8 @@ impl Settings {
         let key = SecretKey::from_seed(&[1; 32]);
         let origins = deployment.origins().iter();
         let keys = origins.map(|origin| Ok(SignerKey::new(origin, key.clone())?.verifier()));
-        self.stages(name, deployment, Span::secs(1), vec![key.clone()], keys.collect::<Result<_>>()?).map(drop)
+        self.stages(name, deployment, Span::secs(1), vec![key.clone()], keys.collect::<Result<_>>()?)
+            .map(drop)
     }
 
     fn network<'s>(&'s self, deployment: &'s Deployment) -> &'s str {

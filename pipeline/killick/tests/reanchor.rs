@@ -168,7 +168,7 @@ fn everything_there_ever_was_gains_the_anchor_of_another_chain_and_of_another_ne
     let (name, receipt) = twice.iter().find(|(name, _)| once.contains_key(*name)).unwrap();
     let mut forged: Value = serde_json::from_slice(receipt).unwrap();
     let path = forged["anchors"][1]["log"]["path"].as_array_mut().unwrap();
-    let other = path[0].as_str().unwrap().replace(|char: char| char == 'A', "B");
+    let other = path[0].as_str().unwrap().replace('A', "B");
     path[0] = json!(if other == path[0] { "A".repeat(43) } else { other });
     std::fs::create_dir(site.at("forged")).unwrap();
     std::fs::write(site.at("forged").join(name), forged.to_string()).unwrap();

@@ -6,7 +6,7 @@
 //! the checkpoint covers is read back from the catalog and verified with it in full; the anchor is in the catalog; `lent`
 //! tells of it. From then on every receipt of the log that is read has it too.
 //! Guarantees one record in `lent` for each record of the series in `reanchors`, unless the block was lost before its proof
-//! could be fetched: then one for the block that came after it. What does not verify halts the stage.
+//! could be fetched: then one for the block that came after it, or for the next checkpoint of the log. What does not verify halts the stage.
 
 use std::collections::VecDeque;
 
@@ -17,6 +17,7 @@ use killick_proof::verify::Verifier;
 
 use crate::frame::AnchorFrame;
 use crate::ports::AnchorRecord;
+use crate::prove::wait::{self, Wait};
 use crate::prove::{ConfigError, anchor_of, check, ends_in, is_replaced};
 use crate::record::{Micros, Output, Partition, Record};
 use crate::route::{LENT, REANCHORS};
@@ -36,13 +37,15 @@ pub struct Lend {
     waiting: VecDeque<(u64, AnchorFrame)>,
     work: Option<Work>,
     asks: Vec<Request>,
+    /// What an operator has to know of, and was not told yet.
+    alarms: Vec<Box<str>>,
 }
 
 /// How far the work on an anchor is: each step awaits one answer.
 #[derive(Debug)]
 enum Work {
     /// The chain's proof, or the time to ask for it again.
-    Proof,
+    Proof(Wait),
     /// The newest batch that is covered.
     Newest(Box<Anchor>),
     /// The catalog.
@@ -69,6 +72,7 @@ impl Lend {
             waiting: VecDeque::new(),
             work: None,
             asks: Vec::new(),
+            alarms: Vec::new(),
         })
     }
 
@@ -78,8 +82,17 @@ impl Lend {
             && let Some((_, frame)) = self.waiting.front()
         {
             self.asks.push(Request::Spv { chain: frame.chain, key: frame.key.clone() });
-            self.work = Some(Work::Proof);
+            self.work = Some(Work::Proof(Wait::default()));
         }
+    }
+
+    /// Whether another that waits proves all that the first one does.
+    fn is_passed(&self) -> bool {
+        let mut waiting = self.waiting.iter().map(|(_, frame)| frame);
+        let first = waiting.next();
+        first.is_some_and(|first| {
+            waiting.any(|frame| frame.origin == first.origin && frame.size >= first.size)
+        })
     }
 
     /// Ends the work on the first that waits.
@@ -94,22 +107,33 @@ impl Lend {
         let (Some((_, frame)), Some(work)) = (self.waiting.front(), self.work.take()) else { return Ok(()) };
         let (number, size) = (frame.size.saturating_sub(1), frame.size);
         match (work, answer) {
-            (Work::Proof, Answer::Spv(key, Some(spv))) if key == frame.key && ends_in(&spv, &frame.block) => {
+            (Work::Proof(_), Answer::Spv(key, Some(spv)))
+                if key == frame.key && ends_in(&spv, &frame.block) =>
+            {
                 let anchor = Box::new(anchor_of(frame, &spv, &self.network)?);
                 self.asks.push(Request::ReadBatch { origin: frame.origin.clone(), number, size });
                 self.work = Some(Work::Newest(anchor));
             }
-            (Work::Proof, Answer::Spv(..)) if is_replaced(self.waiting.iter().map(|(_, frame)| frame)) => {
+            (Work::Proof(_), Answer::Spv(..)) if is_replaced(self.waiting.iter().map(|(_, frame)| frame)) => {
                 self.end_turn(out);
             }
-            (Work::Proof, Answer::Spv(..)) => {
+            (Work::Proof(wait), Answer::Spv(..)) => {
                 let (keys, after) = (vec![frame.key.clone()], self.poll.duration());
-                self.asks.push(Request::Look { chain: frame.chain, keys, after });
-                self.work = Some(Work::Proof);
+                self.asks.push(Request::Look { chain: frame.chain, keys, depth: 0, after });
+                self.work = Some(Work::Proof(wait));
             }
-            (Work::Proof, Answer::Seen(..)) => {
-                self.asks.push(Request::Spv { chain: frame.chain, key: frame.key.clone() });
-                self.work = Some(Work::Proof);
+            (Work::Proof(mut wait), Answer::Seen(_, look)) => {
+                let is_alarm = wait.looked(self.poll.duration(), frame, &look);
+                let is_passed = wait.is_long() && self.is_passed();
+                if is_alarm {
+                    self.alarms.push(wait::alarm(frame, &look, is_passed).into());
+                }
+                if is_passed {
+                    self.end_turn(out);
+                } else {
+                    self.asks.push(Request::Spv { chain: frame.chain, key: frame.key.clone() });
+                    self.work = Some(Work::Proof(wait));
+                }
             }
             (Work::Newest(anchor), Answer::BatchRead(stored)) => {
                 check(&mut self.verifier, stored, number, frame, &anchor)?;
@@ -151,6 +175,7 @@ impl Stage for Lend {
         self.is_ours = false;
         self.waiting.clear();
         self.asks.clear();
+        self.alarms.clear();
         self.work = None;
     }
 
@@ -190,6 +215,10 @@ impl Stage for Lend {
     fn requests(&mut self) -> Vec<(Partition, Request)> {
         let partition = Partition::new(REANCHORS, 0);
         self.asks.drain(..).map(|request| (partition.clone(), request)).collect()
+    }
+
+    fn alarms(&mut self) -> Vec<(Partition, Box<str>)> {
+        self.alarms.drain(..).map(|why| (Partition::new(REANCHORS, 0), why)).collect()
     }
 
     fn answer(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), Halt> {

@@ -11,7 +11,7 @@
 //! If `prove-log` is lost, the stage halts: batches would be told of twice.
 
 mod tell;
-mod wait;
+pub(crate) mod wait;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

@@ -11,6 +11,7 @@ use killick_proof::trust::{LogKey, Trust, TrustFile};
 use killick_stages::fsck::{Fault, Figures, Fsck, Mark, Observer, Part};
 use killick_stages::ports::{Catalog as _, Place};
 use killick_stages::record::Partition;
+use killick_stages::series::OWN;
 use support::catalog::Inner;
 use support::log::SimReader;
 use support::world::{Faults, Sim, signers};
@@ -40,6 +41,8 @@ fn trust(signers: &[SignerKey]) -> Trust {
 fn world() -> Sim {
     let mut sim = Sim::new(11, Faults::default());
     sim.run(300).unwrap();
+    // One series is enough to be damaged.
+    sim.world.catalog.tables().anchors.retain(|(_, series, _), _| series == OWN);
     sim
 }
 

@@ -15,11 +15,11 @@ const AGAIN: Duration = Duration::from_secs(86_400);
 
 /// How long a proof was waited for, though the chain has come beyond the block where it should end.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Wait(Duration);
+pub(crate) struct Wait(Duration);
 
 impl Wait {
     /// Takes another look, a pause after the last. Whether an operator has to know now.
-    pub(super) fn looked(&mut self, pause: Duration, frame: &AnchorFrame, look: &Look) -> bool {
+    pub(crate) fn looked(&mut self, pause: Duration, frame: &AnchorFrame, look: &Look) -> bool {
         // A node that is behind cannot have the proof yet.
         if look.tip_height < frame.height {
             return false;
@@ -30,7 +30,7 @@ impl Wait {
     }
 
     /// Whether it is so long that something is wrong.
-    pub(super) fn is_long(&self) -> bool {
+    pub(crate) fn is_long(&self) -> bool {
         self.0 >= LONG
     }
 
@@ -41,7 +41,7 @@ impl Wait {
 }
 
 /// What is said of a wait that is long.
-pub(super) fn alarm(frame: &AnchorFrame, look: &Look, is_passed: bool) -> String {
+pub(crate) fn alarm(frame: &AnchorFrame, look: &Look, is_passed: bool) -> String {
     let found = match &look.mined {
         Some(mined) if mined.block == frame.block => {
             "the nodes have that block, and give no proof".to_owned()

@@ -61,9 +61,16 @@ fn note(origin: &str, size: u64) -> Box<str> {
     Checkpoint { origin, size, root, extensions: "" }.sign(&signer).unwrap().into()
 }
 
+/// What is asked, but for what accounts hold.
+fn requests(stage: &mut Anchor) -> Vec<(Partition, Request)> {
+    let mut requests = stage.requests();
+    requests.retain(|(_, request)| !matches!(request, Request::Balance { .. }));
+    requests
+}
+
 /// Whether the catalog is asked what is the newest, and nothing else is.
 fn is_asked(stage: &mut Anchor) -> bool {
-    let requests = stage.requests();
+    let requests = requests(stage);
     let asks = |(partition, request): &(Partition, Request)| {
         *partition == input() && matches!(request, Request::Newest { series } if &**series == "later")
     };
@@ -83,7 +90,7 @@ fn newest(stage: &mut Anchor, notes: &[Box<str>]) -> Part {
 
 /// The command that is sent: its chain, key and text.
 fn sent(stage: &mut Anchor) -> (ChainId, Box<str>, bytes::Bytes) {
-    match stage.requests().pop() {
+    match requests(stage).pop() {
         Some((_, Request::Send { chain, key, command })) => (chain, key, command),
         other => panic!("{other:?}"),
     }
@@ -126,7 +133,7 @@ fn the_newest_checkpoint_of_every_log_is_anchored_and_the_intent_is_logged_first
     assert!(text.contains("killick/killick.local/1/later/0/1/0") && text.contains("elsewhere"), "{text}");
 
     let mined = Mined { key: key.clone(), height: 100, block: "block".into(), success: true };
-    let look = Look { tip_height: 103, tip_time: START, mined: Some(mined) };
+    let look = Look { tip_height: 103, tip_time: START, deep_time: None, mined: Some(mined) };
     answered(&mut stage, Answer::Sent(key.clone(), Sent::Taken));
     let told = answered(&mut stage, Answer::Seen(vec![key], look));
     let frames = to(&told, REANCHORS);
@@ -172,10 +179,10 @@ fn a_wish_is_done_at_once_and_that_of_another_series_is_not_ours() {
 fn after_a_crash_the_same_bytes_are_looked_for_and_sent() {
     let (_, part, (_, key, command)) = begun();
     let mut again = stage(1, &[&part]);
-    let looked = again.requests().pop();
+    let looked = requests(&mut again).pop();
     let Some((_, Request::Look { keys, .. })) = looked else { panic!("{looked:?}") };
     assert_eq!(keys, std::slice::from_ref(&key));
-    let look = Look { tip_height: 5, tip_time: START, mined: None };
+    let look = Look { tip_height: 5, tip_time: START, deep_time: None, mined: None };
     answered(&mut again, Answer::Seen(vec![key], look));
     assert_eq!(sent(&mut again).2, command);
     // Before the commit nothing was begun: the same is asked anew.
@@ -195,7 +202,7 @@ fn series_keep_their_state_side_by_side() {
         state.key = output.key.clone();
         other.restore(&state).unwrap();
     }
-    assert!(other.requests().is_empty());
+    assert!(requests(&mut other).is_empty());
     run(&mut other, &[clock(0, 0)]).unwrap();
     other.requests();
     let own = intent(&newest(&mut other, &[note(OLD, 9), note(OURS, 4)])).1;

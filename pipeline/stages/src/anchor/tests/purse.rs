@@ -154,8 +154,8 @@ fn several_accounts_take_turns_and_one_that_lacks_the_money_is_passed_over() {
     assert_eq!(accounts.len(), 3);
     let shares = |paid: &[(String, usize)]| {
         assert!(paid.iter().all(|(_, signers)| *signers == 1));
-        let share = |account: &Box<str>| paid.iter().filter(|(payer, _)| **payer == **account).count();
-        accounts.iter().map(share).collect::<Vec<_>>()
+        let share = |account: &str| paid.iter().filter(|(payer, _)| **payer == *account).count();
+        accounts.iter().map(|account| share(account)).collect::<Vec<_>>()
     };
     let paid = payers(&mut anchor, 0, 60);
     assert!(shares(&paid).into_iter().all(|share| share > 10), "{paid:?}");
