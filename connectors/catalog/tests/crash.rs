@@ -109,13 +109,20 @@ fn a_number_that_was_claimed_is_refused_to_any_other_batch() {
 fn an_anchor_that_is_cut_off_is_finished_by_the_next_put_and_stands_once() {
     let keyspace = Keyspace::made();
     let direct = keyspace.catalog();
+    // One read and three writes; a later series is also looked for among those that the log has.
+    for (series, requests) in [("", 4), ("elsewhere", 5)] {
+        each_cut_of_an_anchor_is_finished(&keyspace, &direct, series, requests);
+    }
+}
+
+fn each_cut_of_an_anchor_is_finished(keyspace: &Keyspace, direct: &CqlCatalog, series: &str, requests: usize) {
     for cut in [Cut::Before, Cut::After] {
         for request in 1.. {
-            let origin = format!("crash.example/{request}/sha256/{}", u8::from(cut == Cut::After));
+            let origin = format!("anchor{series}.example/{request}/sha256/{}", u8::from(cut == Cut::After));
             let mut made = Maker::new(&origin);
             let batch = made.batch(0, &["a"], 1);
-            let anchor: AnchorRecord = made.anchor(&batch, "{\"type\":\"one\"}");
-            let later = made.anchor(&batch, "{\"type\":\"later\"}");
+            let of = |text| AnchorRecord { series: series.into(), ..made.anchor(&batch, text) };
+            let (anchor, later) = (of(r#"{"type":"one"}"#), of(r#"{"type":"later"}"#));
             direct.put_batch(&batch).unwrap();
             let proxy = Proxy::to(&nodes()[0]);
             let cut_off = CqlCatalog::new(&hasty(&keyspace.settings, &proxy.address)).unwrap();
@@ -131,7 +138,7 @@ fn an_anchor_that_is_cut_off_is_finished_by_the_next_put_and_stands_once() {
             assert_eq!(direct.anchors_of(&origin, 0).unwrap(), [anchor, later]);
             if !proxy.is_cut() {
                 outcome.unwrap();
-                assert_eq!(request, 5, "one read and three writes, which end with the fourth request");
+                assert_eq!(request, requests + 1, "each request before the end was cut");
                 break;
             }
             outcome.expect_err("it was cut off");

@@ -4,11 +4,13 @@
 
 use killick_catalog::{CqlCatalog, Difference, Error, Migrated};
 use killick_contract::catalog::Maker;
-use killick_stages::ports::{Catalog, CatalogError};
+use killick_schemas::MIGRATIONS;
+use killick_stages::ports::{AnchorRecord, Catalog, CatalogError};
+use sha2::{Digest as _, Sha256};
 
 mod support;
 
-use support::Keyspace;
+use support::{Keyspace, with_session};
 
 fn texts(catalog: &CqlCatalog) -> Vec<String> {
     catalog.differences().unwrap().iter().map(ToString::to_string).collect()
@@ -37,6 +39,80 @@ fn many_migrate_at_once_and_again_and_all_end_with_the_same_tables() {
     // Again, with what is in it.
     catalog.migrate().unwrap();
     assert_eq!(keyspace.catalog().batch("schema.example/1/sha256/0", 0).unwrap(), Some(batch));
+}
+
+/// A keyspace as programs left it that knew only the first migration.
+fn of_version_one() -> Keyspace {
+    let (newest, keyspace) = (Keyspace::made(), Keyspace::unmade());
+    let digest = format!(
+        "SELECT digest FROM {}.schema_version WHERE part = 'catalog' AND version = 1",
+        newest.settings.keyspace
+    );
+    let digest = with_session(&newest.settings.nodes, async |session| {
+        let result = session.query_unpaged(digest, ()).await.unwrap().into_rows_result().unwrap();
+        result.single_row::<(Vec<u8>,)>().unwrap().0
+    });
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    keyspace
+        .cql("CREATE KEYSPACE KS WITH replication = {'class': 'NetworkTopologyStrategy', 'datacenter1': 1}");
+    let lines = MIGRATIONS[0].cql.lines().filter(|line| !line.starts_with("--"));
+    for statement in lines.collect::<Vec<_>>().join("\n").split(';').filter(|text| !text.trim().is_empty()) {
+        keyspace.cql(&statement.replace("IF NOT EXISTS ", "KS."));
+    }
+    keyspace.cql(&format!(
+        "INSERT INTO KS.schema_version (part, version, name, digest) VALUES ('catalog', 1, '001-catalog', 0x{digest}) \
+         USING TIMESTAMP 1"
+    ));
+    keyspace
+}
+
+#[test]
+fn tables_of_the_first_version_are_brought_on_and_what_is_in_them_stays() {
+    let keyspace = of_version_one();
+    assert_eq!(keyspace.catalog().differences().unwrap(), [Difference::Older { found: 1, wanted: 2 }]);
+    assert!(matches!(keyspace.catalog().open(), Err(Error::Schema(_))), "nothing changes tables by itself");
+    let origin = "schema.example/1/sha256/0";
+    let (mut made, mut batches) = (Maker::new(origin), Vec::new());
+    batches.extend((0..4).map(|_| made.batch(0, &["t"], 2)));
+    let own = made.anchor(&batches[1], r#"{"type":"own"}"#);
+    // An anchor and the size of its log as the program before wrote them.
+    let digest = Sha256::digest(
+        [&*own.checkpoint.as_bytes(), &own.anchor]
+            .map(|part| [&(part.len() as u64).to_be_bytes(), part].concat())
+            .concat(),
+    );
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    keyspace.cql(&format!(
+        "INSERT INTO KS.anchors (origin, size, rank, digest, checkpoint, anchor) VALUES ('{origin}', 2, 0, 0x{digest}, \
+         '{}', textAsBlob('{}')) USING TIMESTAMP 2",
+        own.checkpoint,
+        std::str::from_utf8(&own.anchor).unwrap(),
+    ));
+    keyspace.cql(&format!(
+        "INSERT INTO KS.anchored (origin, span, size) VALUES ('{origin}', 0, 2) USING TIMESTAMP 2"
+    ));
+    keyspace.cql(&format!("INSERT INTO KS.logs (origin, anchored) VALUES ('{origin}', 2) USING TIMESTAMP 2"));
+
+    let migrated: Vec<Migrated> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..3).map(|_| scope.spawn(|| keyspace.catalog().migrate().unwrap())).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(
+        migrated.iter().all(|migrated| migrated.to == 2)
+            && migrated.iter().any(|migrated| migrated.from == 1)
+    );
+    let catalog = keyspace.catalog();
+    assert_eq!(catalog.differences().unwrap(), []);
+    for batch in &batches {
+        catalog.put_batch(batch).unwrap();
+    }
+    assert_eq!(catalog.anchors_of(origin, 0).unwrap(), std::slice::from_ref(&own));
+    let later =
+        AnchorRecord { series: "elsewhere".into(), ..made.anchor(&batches[3], r#"{"type":"later"}"#) };
+    catalog.put_anchor(&own).unwrap();
+    catalog.put_anchor(&later).unwrap();
+    assert_eq!(keyspace.catalog().anchors_of(origin, 0).unwrap(), [own, later.clone()]);
+    assert_eq!(keyspace.catalog().anchors_of(origin, 2).unwrap(), [later]);
 }
 
 #[test]
