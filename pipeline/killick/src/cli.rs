@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 use crate::config::ConfigError;
 use crate::input::OpenError;
 use crate::{
-    anchors, audit, catalog, config, demo, devnet, fsck, keys, produce, reanchor, receipts, rejected, run,
-    topics, trust, verify,
+    anchors, audit, catalog, config, demo, devnet, fsck, keys, logs, produce, reanchor, receipts, rejected,
+    run, topics, trust, verify,
 };
 
 /// Exit status of a call that makes no sense.
@@ -97,6 +97,7 @@ enum Command {
     Devnet(devnet::DevnetArgs),
     Anchors(anchors::AnchorsArgs),
     Reanchor(reanchor::ReanchorArgs),
+    Logs(logs::LogsArgs),
     Audit(audit::AuditArgs),
     Fsck(fsck::FsckArgs),
     Topics(topics::TopicsCommand),
@@ -128,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Devnet(args) => devnet::run(args),
         Command::Anchors(args) => anchors::run(&args),
         Command::Reanchor(args) => reanchor::run(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Fsck(args) => fsck::run(&args),
         Command::Topics(args) => topics::run(&args),

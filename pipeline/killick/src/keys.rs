@@ -119,12 +119,20 @@ impl DeviceKey {
 
     /// The entry in the configuration.
     fn config_entry(&self) -> Result<String> {
-        let mut device = toml::Table::new();
-        device.insert("tenant".into(), self.tenant.as_str().into());
-        device.insert("source".into(), self.source.as_str().into());
-        device.insert("key".into(), base64url(self.public().as_bytes()).into());
-        Ok(format!("[[device]]\n{}", toml::to_string(&device)?))
+        device_section(&self.tenant, &self.source, &self.public())
     }
+}
+
+/// The entry of a device's key in the configuration.
+///
+/// # Errors
+/// It cannot be written in TOML.
+pub fn device_section(tenant: &str, source: &str, key: &PublicKey) -> Result<String> {
+    let mut device = toml::Table::new();
+    device.insert("tenant".into(), tenant.into());
+    device.insert("source".into(), source.into());
+    device.insert("key".into(), base64url(key.as_bytes()).into());
+    Ok(format!("[[device]]\n{}", toml::to_string(&device)?))
 }
 
 /// Makes keys, and shows their public parts.

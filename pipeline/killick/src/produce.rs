@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use killick_proof::encoding::base64url;
+use killick_proof::signature::{PublicKey, SIGNATURE_LEN};
+use killick_proof::statement;
 use killick_stages::cloudevents::{KEY, SIGNATURE, TENANT};
 use serde_json::{Map, Value};
 
@@ -98,17 +100,31 @@ fn open(path: &Path) -> anyhow::Result<Box<dyn Write>> {
 /// # Errors
 /// The event breaks a rule of statements.
 fn cloud_event(key: &DeviceKey, tenant: &str, event: &Event) -> anyhow::Result<Vec<u8>> {
-    let signature = key.sign(&event.statement(tenant))?;
-    let payload = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &event.payload);
+    let statement = event.statement(tenant);
+    let signature = key.sign(&statement)?;
+    line(&statement, &event.payload, &key.public(), &signature)
+}
+
+/// The structured CloudEvent of an event that is signed, as a line.
+///
+/// # Errors
+/// It cannot be written in JSON.
+pub fn line(
+    event: &statement::Event<'_>,
+    payload: &[u8],
+    key: &PublicKey,
+    signature: &[u8; SIGNATURE_LEN],
+) -> anyhow::Result<Vec<u8>> {
+    let payload = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, payload);
     let attributes: [(&str, Cow<'_, str>); 9] = [
         ("specversion", "1.0".into()),
-        ("id", event.id.as_str().into()),
-        ("source", event.source.as_str().into()),
-        ("type", event.kind.as_str().into()),
+        ("id", event.id.into()),
+        ("source", event.source.into()),
+        ("type", event.kind.into()),
         ("time", Time(event.time).to_string().into()),
-        (TENANT, tenant.into()),
-        (KEY, base64url(key.public().as_bytes()).into()),
-        (SIGNATURE, base64url(&signature).into()),
+        (TENANT, event.tenant.into()),
+        (KEY, base64url(key.as_bytes()).into()),
+        (SIGNATURE, base64url(signature).into()),
         ("data_base64", payload.into()),
     ];
     let object: Map<String, Value> =

@@ -20,12 +20,10 @@ use killick_proof::note::VerifierKey;
 use killick_proof::signature::SecretKey;
 use killick_proof::trust::DeviceKey;
 use killick_stages::deployment::{self, Deployment};
-use killick_stages::frame::UniqueFrame;
-use killick_stages::ports::{Catalog, Chain};
+use killick_stages::ports::Chain;
 use killick_stages::record::Partition;
 use killick_stages::source::Unsigned;
 use killick_stages::stage::Stage;
-use killick_stages::state::ProveState;
 use killick_stages::{anchor, batch, dedup, ingest, prove, route};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +33,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use crate::crew::{Crew, Hand};
 use crate::office::World;
+use crate::pending::pending;
 use crate::registry::{self, Registry};
 use crate::worker::Tap;
 use crate::{reanchor, secrets, trust};
@@ -244,54 +243,8 @@ impl Site {
     /// # Errors
     /// The log or the catalog cannot be read.
     pub fn unfinished(&self) -> Result<Option<String>> {
-        let sources = self.plan.ingest.sources.iter().map(|source| ("ingest", source.topic.as_str()));
-        let inner = [("dedup", route::ACCEPTED), ("anchor", route::CHECKPOINTS), ("prove", route::BATCHES)];
-        for (group, topic) in sources.chain(inner).chain([("prove", route::ANCHORS)]) {
-            let mut lag = 0;
-            for partition in self.log.partitions(topic) {
-                let (start, end) = self.log.range(&partition)?;
-                lag += end - self.log.committed(group, &partition)?.unwrap_or(start).max(start);
-            }
-            // An interval in which nothing new came leaves its ticks for the next one.
-            if lag > 0 && topic != route::CHECKPOINTS {
-                return Ok(Some(format!("{lag} records of {topic} wait for {group}")));
-            }
-        }
-        for partition in self.log.partitions(route::UNIQUE) {
-            if self.has_leaves(&partition)? {
-                return Ok(Some(format!("events of {partition} wait for their batch")));
-            }
-        }
-        for (log, origin) in (0_u32..).zip(self.deployment.origins()) {
-            let (size, proven) = (self.catalog.log_size(origin)?, self.proven(log)?);
-            if proven < size {
-                return Ok(Some(format!("{} batches of {origin} wait for their anchor", size - proven)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether a partition of `unique` holds events that batch has not cut. Copies alone make no batch.
-    fn has_leaves(&self, partition: &Partition) -> Result<bool> {
-        let (start, _) = self.log.range(partition)?;
-        let mut next = self.log.committed("batch", partition)?.unwrap_or(start).max(start);
-        loop {
-            let records = self.log.read(partition, next, 4 << 20)?;
-            let Some(last) = records.last() else { return Ok(false) };
-            next = last.offset + 1;
-            for record in records.iter().filter(|record| !record.is_tick()) {
-                if !UniqueFrame::decode(&record.value)?.statements.is_empty() {
-                    return Ok(true);
-                }
-            }
-        }
-    }
-
-    /// How many batches of a log are proven.
-    fn proven(&self, log: u32) -> Result<u64> {
-        let state = self.log.read(&Partition::new(route::PROVE_LOG, log), 0, usize::MAX)?;
-        let state = state.iter().rev().find(|record| &*record.key == b"anchors");
-        state.map_or(Ok(0), |record| Ok(ProveState::decode(&record.value)?.size))
+        let sources = self.plan.ingest.sources.iter().map(|source| source.topic.as_str());
+        pending(&mut self.log.clone(), &self.catalog, &self.deployment, sources)
     }
 
     /// Writes the trust file of this site: its log keys, the given devices, and the blocks of all its anchors.

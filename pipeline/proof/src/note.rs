@@ -7,6 +7,7 @@ use std::str::FromStr;
 use crate::encoding::{EncodingError, array_from_base64, base64, from_base64};
 use crate::hash::Algorithm;
 use crate::signature::{KeyError, PublicKey, SIGNATURE_LEN, SecretKey};
+use crate::statement::{Event, StatementError};
 
 /// Bytes in the longest note that is read.
 pub const MAX_NOTE: usize = 1 << 20;
@@ -174,6 +175,15 @@ impl SignerKey {
     /// The key that checks what this one signs.
     pub fn verifier(&self) -> VerifierKey {
         VerifierKey { name: self.name.clone(), id: self.id, key: self.secret.public() }
+    }
+
+    /// Signs an event as a device does: so a log says itself how it goes on. What is signed is no note, since no origin
+    /// stands at its beginning.
+    ///
+    /// # Errors
+    /// [`StatementError`] if the event breaks a rule of statements.
+    pub fn sign_event(&self, event: &Event<'_>) -> Result<[u8; SIGNATURE_LEN], StatementError> {
+        Ok(self.secret.sign(&event.signing_bytes()?))
     }
 
     /// The key as text: whoever has it can sign.

@@ -11,6 +11,7 @@ pub mod batch;
 mod check;
 pub mod cloudevents;
 mod command;
+pub mod continuation;
 mod cursor;
 pub mod dedup;
 pub mod deployment;
