@@ -20,6 +20,8 @@ use crate::tiles::{self, Tile, TileId};
 
 /// Bytes in the longest origin and the longest tenant: no row is kept under a longer name.
 const LONGEST: usize = 256;
+/// A log as it is stored: its tree, and how far it is anchored in the own series and in each other one.
+type StoredLog = (Option<Bytes>, Option<i64>, Option<BTreeMap<String, i64>>);
 /// Parts of a batch as they are stored: its number, their count, its bytes.
 type Part = (i16, Option<i16>, Option<Bytes>);
 
@@ -45,8 +47,7 @@ impl Side {
         if !is_name(origin) {
             return Ok(LogRow::default());
         }
-        let rows: Vec<(Option<Bytes>, Option<i64>, Option<BTreeMap<String, i64>>)> =
-            self.link.read(open, &open.statements.log, (origin,), 1).await?;
+        let rows: Vec<StoredLog> = self.link.read(open, &open.statements.log, (origin,), 1).await?;
         let Some((tree, anchored, series)) = rows.into_iter().next() else { return Ok(LogRow::default()) };
         let log = tree.map(|tree| {
             Log::decode(&tree).map_err(|error| damaged(format!("the tree of {origin}: {error}")))
@@ -179,9 +180,10 @@ impl Side {
         let open = self.link.open().await?;
         let row = self.log_row(&open, origin).await?;
         let Ok(after) = signed(number) else { return Ok(Vec::new()) };
-        let (open, covers) = (&open, |(_, largest): &(&Box<str>, &u64)| number < **largest);
+        let open = &open;
         // Side by side: they do not wait for each other.
-        let others = row.series.iter().filter(covers).map(|(series, _)| async move {
+        let covering = row.series.iter().filter(|(_, largest)| number < **largest);
+        let others = covering.map(|(series, _)| async move {
             let key = (origin, &**series, after);
             let sizes: Vec<(i64,)> = self.link.read(open, &open.statements.series.anchored, key, 1).await?;
             let Some((size,)) = sizes.first() else { return Ok(Vec::new()) };

@@ -115,7 +115,12 @@ fn an_anchor_that_is_cut_off_is_finished_by_the_next_put_and_stands_once() {
     }
 }
 
-fn each_cut_of_an_anchor_is_finished(keyspace: &Keyspace, direct: &CqlCatalog, series: &str, requests: usize) {
+fn each_cut_of_an_anchor_is_finished(
+    keyspace: &Keyspace,
+    direct: &CqlCatalog,
+    series: &str,
+    requests: usize,
+) {
     for cut in [Cut::Before, Cut::After] {
         for request in 1.. {
             let origin = format!("anchor{series}.example/{request}/sha256/{}", u8::from(cut == Cut::After));

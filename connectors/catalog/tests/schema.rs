@@ -77,7 +77,7 @@ fn tables_of_the_first_version_are_brought_on_and_what_is_in_them_stays() {
     let own = made.anchor(&batches[1], r#"{"type":"own"}"#);
     // An anchor and the size of its log as the program before wrote them.
     let digest = Sha256::digest(
-        [&*own.checkpoint.as_bytes(), &own.anchor]
+        [own.checkpoint.as_bytes(), &own.anchor]
             .map(|part| [&(part.len() as u64).to_be_bytes(), part].concat())
             .concat(),
     );

@@ -198,6 +198,28 @@ fn brokers_that_are_away_are_waited_for_and_one_that_refuses_is_not() {
     assert!(refused.contains("speak TLS") && refused.contains("[kafka.security]"), "{refused}");
 }
 
+/// Closes the deployment as soon as all of it is proven; gives what is to be continued.
+fn close(site: &Site, config: &Path) -> String {
+    let [next, out] = ["next.toml", "continued.ndjson"].map(|name| site.path(name));
+    std::fs::write(&next, "[deployment]\ngeneration = 2\nhash = \"keccak256\"\nlogs = 5\n").unwrap();
+    let begun = Instant::now();
+    loop {
+        let mut close = command(&["logs", "close"]);
+        close.arg("-c").arg(config).arg("--next").arg(&next).arg("--out").arg(&out);
+        let output = close.output().unwrap();
+        if output.status.success() {
+            break;
+        }
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("cannot be closed before"), "{said}");
+        assert!(begun.elapsed() < Duration::from_secs(60), "{said}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let events = std::fs::read_to_string(&out).unwrap();
+    assert_eq!(events.lines().count(), 5, "each of the five logs begins with one of the two");
+    events
+}
+
 #[test]
 fn events_of_a_topic_become_receipts_and_the_catalog_can_be_made_from_the_log() {
     let site = Site::new();
@@ -228,7 +250,11 @@ fn events_of_a_topic_become_receipts_and_the_catalog_can_be_made_from_the_log() 
         assert!(begun.elapsed() < Duration::from_secs(120), "{} receipts", files(out).len());
         std::thread::sleep(Duration::from_millis(200));
     }
+    let closed = close(&site, here);
     run.ends();
+    assert_eq!(close(&site, here), closed, "what ended stays as it is");
+    let listed = ends(0, "logs list -c", &[here]);
+    assert_eq!(listed.matches(" anchored").count(), 2, "{listed}");
     let trust = site.path("trust.json");
     ends(0, "trust own --out", &[&trust, Path::new("-c"), here]);
     ends(0, "verify --trust", &[&trust, out]);
