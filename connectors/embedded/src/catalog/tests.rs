@@ -28,12 +28,17 @@ fn batches() -> Vec<(BatchRecord, AnchorRecord)> {
     (0..4).map(|_| one()).collect()
 }
 
+/// The same anchor in a series that was made later.
+fn elsewhere(anchor: &AnchorRecord) -> AnchorRecord {
+    AnchorRecord { series: "elsewhere".into(), ..anchor.clone() }
+}
+
 fn check(catalog: &EmbeddedCatalog, batches: &[(BatchRecord, AnchorRecord)]) {
     assert_eq!(catalog.log_size(ORIGIN).unwrap(), batches.len() as u64);
     for (number, (batch, anchor)) in (0..).zip(batches) {
         assert_eq!(catalog.batch(ORIGIN, number).unwrap().as_ref(), Some(batch));
         assert!(catalog.log_hash(ORIGIN, 0, number).unwrap().is_some());
-        assert_eq!(catalog.anchors_of(ORIGIN, number).unwrap().first(), Some(anchor));
+        assert_eq!(catalog.anchors_of(ORIGIN, number).unwrap(), [anchor.clone(), elsewhere(anchor)]);
         for (index, (tenant, source, id)) in (0..).zip(names(batch)) {
             let found = catalog.find(&tenant, &source, &id).unwrap();
             assert!(found.len() == 1 && (found[0].number, found[0].index) == (number, index), "{found:?}");
@@ -78,6 +83,7 @@ fn whatever_effect_fails_the_catalog_goes_on_or_says_that_it_cannot() {
             for (batch, anchor) in &batches {
                 catalog = put(catalog, &mut restart, |catalog| catalog.put_batch(batch));
                 catalog = put(catalog, &mut restart, |catalog| catalog.put_anchor(anchor));
+                catalog = put(catalog, &mut restart, |catalog| catalog.put_anchor(&elsewhere(anchor)));
             }
             check(&catalog, &batches);
             drop(catalog);
@@ -99,4 +105,28 @@ fn a_file_has_one_catalog_at_a_time() {
     assert!(matches!(EmbeddedCatalog::open(&folder), Err(CatalogError::Failed(_))));
     drop(first);
     EmbeddedCatalog::open(&folder).unwrap();
+}
+
+#[test]
+fn a_folder_from_before_there_were_series_opens_and_keeps_its_anchors() {
+    let place = tempfile::tempdir().unwrap();
+    let faults = Faults::at(&[]);
+    let batches = batches();
+    let catalog = open(place.path(), &faults);
+    for (batch, anchor) in &batches {
+        catalog.put_batch(batch).unwrap();
+        catalog.put_anchor(anchor).unwrap();
+    }
+    drop(catalog);
+    let database = redb::Database::open(place.path().join("catalog.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    assert!(write.delete_table(super::SERIES).unwrap());
+    write.commit().unwrap();
+    drop(database);
+    let catalog = open(place.path(), &faults);
+    assert_eq!(catalog.anchors_of(ORIGIN, 1).unwrap(), std::slice::from_ref(&batches[1].1));
+    for (_, anchor) in &batches {
+        catalog.put_anchor(&elsewhere(anchor)).unwrap();
+    }
+    check(&catalog, &batches);
 }
