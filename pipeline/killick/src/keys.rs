@@ -1,6 +1,6 @@
 //! `killick keys`, and the keys of devices: made once, kept in a file of their own, shown by their public part only.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
