@@ -26,6 +26,8 @@ pub struct SimChain {
     pub sent: BTreeMap<String, Vec<u8>>,
     /// Commands that were in a block once and whose output is a success.
     pub succeeded: BTreeSet<String>,
+    /// Whether commands fail in their blocks.
+    pub fails: bool,
     /// How often a text was sent in another command while the last one could still be mined.
     pub too_soon: usize,
 }
@@ -47,6 +49,7 @@ impl SimChain {
             orphaned: 0,
             sent: BTreeMap::new(),
             succeeded: BTreeSet::new(),
+            fails: false,
             too_soon: 0,
         };
         chain.push(Vec::new(), now);
@@ -66,7 +69,7 @@ impl SimChain {
             if is_early || faults && dice.chance(300) {
                 self.mempool.insert(key, command);
             } else if !(faults && dice.chance(50)) {
-                let succeeds = !(faults && dice.chance(50));
+                let succeeds = !self.fails && !(faults && dice.chance(50));
                 taken.push((key, command, text, succeeds));
             } // else the node forgets it
         }
@@ -123,6 +126,20 @@ impl SimChain {
         for _ in 0..depth {
             self.mine(now, dice, true);
         }
+    }
+
+    /// Forgets all commands that wait.
+    pub fn forget(&mut self) {
+        self.mempool.clear();
+    }
+
+    /// Lets another branch win, so many blocks deep, with none of their commands.
+    pub fn orphan(&mut self, depth: usize) {
+        let times: Vec<_> =
+            self.blocks.iter().rev().take(depth).map(|block| block.header.creation_time).collect();
+        self.blocks.truncate(self.blocks.len() - depth);
+        self.orphaned += depth;
+        times.into_iter().rev().for_each(|time| self.push(Vec::new(), time));
     }
 
     /// Lets another branch win from a height on, with the same commands at the same times.

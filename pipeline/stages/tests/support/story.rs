@@ -114,8 +114,25 @@ impl Story {
     /// Answers the first request, as `change` would have it. Whether there was one.
     pub fn answer(&mut self, change: impl FnOnce(Answer) -> Answer) -> Result<bool, String> {
         let Some((partition, request)) = self.asked.pop_front() else { return Ok(false) };
+        let answer = self.perform(request);
+        let mut part = Part::default();
+        self.prove.answer(&partition, change(answer), &mut part).map_err(|halt| halt.to_string())?;
+        self.take(&partition, part)?;
+        Ok(true)
+    }
+
+    /// Answers the first request too, but what came of it is never committed.
+    pub fn answer_in_vain(&mut self) -> bool {
+        let Some((partition, request)) = self.asked.pop_front() else { return false };
+        let answer = self.perform(request);
+        let mut part = Part::default();
+        self.prove.answer(&partition, answer, &mut part).unwrap();
+        true
+    }
+
+    fn perform(&mut self, request: Request) -> Answer {
         let chains = &self.sim.world.chains;
-        let answer = match request {
+        match request {
             Request::PutBatch(batch) => {
                 self.catalog.put_batch(&batch).unwrap();
                 let header = killick_proof::batch::BatchHeader::decode(&batch.header).unwrap();
@@ -143,11 +160,7 @@ impl Story {
             }
             Request::Again => Answer::Again,
             other => panic!("prove asks no such thing: {other:?}"),
-        };
-        let mut part = Part::default();
-        self.prove.answer(&partition, change(answer), &mut part).map_err(|halt| halt.to_string())?;
-        self.take(&partition, part)?;
-        Ok(true)
+        }
     }
 
     pub fn finish(&mut self) -> Result<(), String> {
