@@ -27,7 +27,7 @@ pub struct Config {
     /// Intervals of one chain that wait for their commands at the same time: beyond, checkpoints gather until one is
     /// final. 1 to 1,000; default 64.
     pub in_flight: usize,
-    /// The most gas that a command may use. 100 to 150,000; default 400: one root takes 75.
+    /// The most gas that a command may use. 100 to 150,000; default 400: an anchor takes 76.
     pub gas_limit: u64,
     /// The price of a unit of gas in the chain's coin: a decimal of at most 12 places. Default `1e-8`.
     pub gas_price: String,
