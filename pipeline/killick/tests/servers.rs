@@ -4,18 +4,14 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::admin::{AlterConfig, ResourceSpecifier};
 use serde_json::Value;
 
-use support::{Keyspace, brokers, command, ends, files};
+use support::running::{Running, admin, make_topic, produce};
+use support::{Keyspace, brokers, ends, files};
 
 const EVENTS: usize = 200;
 const MAPPING: &str = "[source.mapping]\nid = { pointer = \"/id\" }\nsource = { constant = \"machine/1\" }\n";
@@ -61,22 +57,6 @@ impl Site {
     }
 }
 
-fn admin(act: impl AsyncFnOnce(&AdminClient<DefaultClientContext>, &AdminOptions)) {
-    let admin = ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap();
-    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(act(&admin, &options));
-}
-
-fn make_topic(name: &str) {
-    admin(async |admin, options| {
-        let topic = NewTopic::new(name, 2, TopicReplication::Fixed(1))
-            .set("message.timestamp.type", "LogAppendTime")
-            .set("retention.ms", "172800000");
-        assert!(admin.create_topics([&topic], options).await.unwrap().iter().all(Result::is_ok));
-    });
-}
-
 fn set_retention(topic: &str, millis: &str) {
     admin(async |admin, options| {
         let config = AlterConfig::new(ResourceSpecifier::Topic(topic))
@@ -84,61 +64,6 @@ fn set_retention(topic: &str, millis: &str) {
             .set("retention.ms", millis);
         admin.alter_configs([&config], options).await.unwrap();
     });
-}
-
-fn produce(topic: &str) {
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", brokers()).set("acks", "all").create().unwrap();
-    for number in 0..EVENTS {
-        let value = format!("{{\"id\":\"{number}\",\"value\":{}}}", number * number);
-        producer.send(BaseRecord::<str, str>::to(topic).payload(&value)).unwrap();
-    }
-    producer.flush(Duration::from_secs(20)).unwrap();
-}
-
-/// A process that is killed if the test ends before it.
-struct Running {
-    child: Child,
-    says: BufReader<PipeReader>,
-}
-
-impl Running {
-    fn start(args: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut command = command(args);
-        // Both into one pipe.
-        let (from, to) = std::io::pipe().unwrap();
-        command.envs(variables.iter().copied()).stdout(to.try_clone().unwrap()).stderr(to);
-        Self { child: command.spawn().unwrap(), says: BufReader::new(from) }
-    }
-
-    /// Reads what it says until a line has this in it.
-    fn says(&mut self, what: &str) -> String {
-        let mut seen = String::new();
-        for line in self.says.by_ref().lines() {
-            let line = line.unwrap();
-            if line.contains(what) {
-                return line;
-            }
-            seen += &(line + "\n");
-        }
-        panic!("it ended without {what:?}: {seen}");
-    }
-
-    /// Tells it to stop; it has to end well.
-    fn ends(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        // What it says meanwhile is read, or it would wait for us.
-        std::io::copy(&mut self.says, &mut std::io::sink()).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
@@ -238,7 +163,7 @@ fn events_of_a_topic_become_receipts_and_the_catalog_can_be_made_from_the_log() 
         &["run", "-c", here.to_str().unwrap(), "--log", "warn"],
         &[("KILLICK_CHAINWEB__NODES", &nodes)],
     );
-    produce(&site.topic());
+    produce(&site.topic(), EVENTS);
     let out = &*site.path("receipts");
     let begun = Instant::now();
     loop {
