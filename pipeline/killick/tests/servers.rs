@@ -11,7 +11,7 @@ use rdkafka::admin::{AlterConfig, ResourceSpecifier};
 use serde_json::Value;
 
 use support::running::{Running, admin, make_topic, produce};
-use support::{Keyspace, brokers, ends, files};
+use support::{Keyspace, brokers, command, ends, files};
 
 const EVENTS: usize = 200;
 const MAPPING: &str = "[source.mapping]\nid = { pointer = \"/id\" }\nsource = { constant = \"machine/1\" }\n";
