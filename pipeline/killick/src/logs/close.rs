@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use killick_proof::Algorithm;
-use killick_proof::batch::BatchHeader;
 use killick_proof::checkpoint::Checkpoint;
 use killick_proof::encoding::base64url;
-use killick_proof::log::Log;
 use killick_proof::note::{Note, SignerKey, Verdict};
 use killick_proof::receipt::Anchor;
 use killick_proof::statement::Event;
@@ -49,10 +47,10 @@ struct Closed {
     ended: Continuation,
     /// The last checkpoint.
     note: Box<str>,
-    /// When the log took its last event.
-    time: Micros,
-    /// When the block that anchors the last checkpoint was made.
+    /// When the first block was made that anchors it.
     anchored: Micros,
+    /// When the last of them was made: one may stand for another that was lost.
+    until: Micros,
     signer: SignerKey,
 }
 
@@ -107,45 +105,45 @@ pub(super) fn close(args: &CloseArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads how a log ended, and holds what the catalog says of it against each other; nothing of a log without batches.
+/// Reads how a log ended, from the anchor of its last checkpoint: that stays when batches expire. Nothing of a log without
+/// batches.
 fn last_of(catalog: &dyn Catalog, signer: SignerKey) -> Result<Option<Closed>> {
     let origin = signer.name();
     let Some(last) = catalog.log_size(origin)?.checked_sub(1) else { return Ok(None) };
     let about = || format!("the end of {origin}");
-    let batch = catalog
-        .batch(origin, last)?
-        .with_context(|| format!("the catalog has no batch {last} of {origin}"))?;
-    let header = BatchHeader::decode(&batch.header).with_context(about)?;
-    let log = Log::decode(&batch.edge).with_context(about)?;
-    let note = Note::parse(&batch.checkpoint).with_context(about)?;
+    let anchors = anchors_in(catalog, origin, OWN, last)?;
+    let first =
+        anchors.first().with_context(|| format!("the last checkpoint of {origin} is not anchored"))?;
+    let note = Note::parse(&first.checkpoint).with_context(about)?;
     let checkpoint = Checkpoint::parse(note.text()).with_context(about)?;
     ensure!(
-        (checkpoint.origin, checkpoint.size, checkpoint.root) == (origin, last + 1, log.root())
-            && log.size() == last + 1,
-        "the last checkpoint of {origin} is not that of its tree: `killick fsck` says more"
+        (checkpoint.origin, checkpoint.size) == (origin, last + 1),
+        "the last anchor of {origin} is of {} at size {}, and the log has {} batches: `killick fsck` says more",
+        checkpoint.origin,
+        checkpoint.size,
+        last + 1
     );
     if note.verdict(&signer.verifier()) != Verdict::Valid {
         bail!("the last checkpoint of {origin} is not signed by the key of the log that is there");
     }
-    let mut anchored = None;
-    for anchor in anchors_in(catalog, origin, OWN, last)? {
+    let mut blocks = Vec::with_capacity(anchors.len());
+    for anchor in &anchors {
         let block = Anchor::parse(&anchor.anchor).map_err(|fault| fault.to_string());
-        let block =
-            block.and_then(|anchor| Block::of(&anchor)).map_err(anyhow::Error::msg).with_context(about)?;
-        anchored = anchored.max(Some(block.time));
+        let block = block.and_then(|anchor| Block::of(&anchor)).map_err(anyhow::Error::msg);
+        blocks.push(block.with_context(about)?.time);
     }
     Ok(Some(Closed {
         ended: Continuation { origin: origin.into(), size: checkpoint.size, root: checkpoint.root },
-        time: header.last_time,
-        anchored: anchored.with_context(|| format!("the last checkpoint of {origin} is not anchored"))?,
-        note: batch.checkpoint,
+        note: first.checkpoint.clone(),
+        anchored: blocks[0],
+        until: blocks.iter().copied().fold(blocks[0], Micros::max),
         signer,
     }))
 }
 
 /// The line by which a log goes on in a new one.
 fn event(closed: &Closed, tenant: &str, log: u32, logs: u32) -> Result<Vec<u8>> {
-    let Closed { ended, note, time, signer, .. } = closed;
+    let Closed { ended, note, anchored: time, signer, .. } = closed;
     let id = ended.id(tenant, log, logs).context("no id leads to the log that is wanted")?;
     let digest = Algorithm::Sha256.digest(note.as_bytes());
     let event = Event { tenant, source: &ended.origin, id: &id, time: *time, kind: CONTINUED, digest };
@@ -188,8 +186,8 @@ fn tell(args: &CloseArgs, closed: &[Closed]) -> Result<()> {
         out,
         "#\n# Trust files: \"logs\". With an end, a key counts for blocks up to the last own anchor alone:"
     )?;
-    for Closed { signer, anchored, .. } in closed {
-        writeln!(out, "#   {}", json!({ "key": signer.verifier().to_string(), "until": anchored }))?;
+    for Closed { signer, until, .. } in closed {
+        writeln!(out, "#   {}", json!({ "key": signer.verifier().to_string(), "until": until }))?;
     }
     writeln!(out, "# Trust files: \"devices\", for receipts of the continuation:")?;
     for Closed { ended, signer, .. } in closed {
