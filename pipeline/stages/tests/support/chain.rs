@@ -69,7 +69,7 @@ impl SimChain {
             if is_early || faults && dice.chance(300) {
                 self.mempool.insert(key, command);
             } else if !(faults && dice.chance(50)) {
-                let succeeds = !self.fails && !(faults && dice.chance(50));
+                let succeeds = !(self.fails || faults && dice.chance(50));
                 taken.push((key, command, text, succeeds));
             } // else the node forgets it
         }

@@ -135,7 +135,7 @@ fn anchor_config() -> anchor::Config {
     }
 }
 
-fn verifiers(deployment: &Deployment) -> Vec<VerifierKey> {
+pub fn verifiers(deployment: &Deployment) -> Vec<VerifierKey> {
     signers(deployment).iter().map(SignerKey::verifier).collect()
 }
 
