@@ -39,7 +39,7 @@ fn trust(signers: &[SignerKey]) -> Trust {
 }
 
 fn world() -> Sim {
-    let mut sim = Sim::new(12, Faults::default());
+    let mut sim = Sim::new(5, Faults::default());
     sim.run(300).unwrap();
     // One series is enough to be damaged.
     sim.world.catalog.tables().anchors.retain(|(_, series, _), _| series == OWN);

@@ -18,6 +18,8 @@ use support::world::{Faults, Sim, signers};
 fn world() -> (Sim, Box<str>) {
     let mut sim = Sim::new(11, Faults::default());
     sim.run(300).unwrap();
+    // What the simulation anchored later itself is not counted on here.
+    sim.world.catalog.tables().anchors.retain(|(_, series, _), _| series == OWN);
     let origin = sim.deployment.origin(1).unwrap().into();
     (sim, origin)
 }

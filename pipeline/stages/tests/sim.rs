@@ -57,7 +57,7 @@ fn where_deep_blocks_are_lost_an_operator_is_told_and_every_receipt_is_made_good
 
 #[test]
 fn the_faults_happen() {
-    let sims = (1..7).map(|seed| {
+    let sims = (1..12).map(|seed| {
         let mut sim = Sim::new(seed, Faults::all());
         sim.run(400).unwrap();
         sim.world

@@ -160,7 +160,7 @@ impl Shell {
     }
 
     fn take_answers(&mut self) -> Result<bool, Fault> {
-        let is_busy = !self.answers.is_empty();
+        let is_busy = self.answers.iter().any(|(_, answer)| !matches!(answer, Answer::Balance(..)));
         for (partition, answer) in self.answers.drain(..) {
             let part = self.parts.entry(partition.clone()).or_default();
             self.stage.answer(&partition, answer, part).map_err(|halt| halt.to_string())?;
@@ -246,7 +246,7 @@ impl Shell {
                 later.push_back((partition, request, due));
                 continue;
             }
-            is_busy = true;
+            is_busy |= !is_balance;
             let answer = perform(world, faults, &request)?;
             self.answers.push_back((partition, answer));
         }
