@@ -37,7 +37,7 @@ fn command(logs: u32) -> Command {
         stage.step(&record, &mut part).unwrap();
     };
     for (offset, origin) in (0..).zip(deployment.origins()) {
-        let signer = SignerKey::new(&**origin, SecretKey::from_seed(&[1; 32])).unwrap();
+        let signer = SignerKey::new(origin.as_ref(), SecretKey::from_seed(&[1; 32])).unwrap();
         // As long as it gets: a log of years.
         let (size, root) = (1_000_000_000 + offset, Algorithm::Sha256.digest(origin.as_bytes()));
         let note = Checkpoint { origin, size, root, extensions: "" }.sign(&signer).unwrap();
