@@ -73,6 +73,9 @@ pub struct Config {
     /// Time between two blocks of a chain. 10 ms to 1 h, or zero: then blocks are made by
     /// [`Devnet::make_round`] only. Default 1 s.
     pub block_interval: Duration,
+    /// Time between two blocks of a chain that difficulty aims at, where they are made by [`Devnet::make_round`] only: with
+    /// blocks much slower than that, a branch can outweigh a newer one that has more blocks. 10 ms to 1 h; default 1 s.
+    pub block_delay: Duration,
     /// Accounts on every chain. Default: the published development accounts, `sender00` first.
     pub accounts: Vec<Account>,
     /// Key that all blocks pay, 64 lower-case hex digits.
@@ -118,6 +121,7 @@ impl Default for Config {
         Self {
             graph: Graph::Twenty,
             block_interval: Duration::from_secs(1),
+            block_delay: Duration::from_secs(1),
             accounts: DEVELOPMENT_ACCOUNTS.map(account).to_vec(),
             miner_key: DEVELOPMENT_ACCOUNTS[0].1.to_owned(),
             folder: None,
@@ -142,6 +146,9 @@ pub enum ConfigError {
     /// The interval is out of its range.
     #[error("block interval of {0:?} is not zero and not between 10 ms and 1 h")]
     BlockInterval(Duration),
+    /// The delay is out of its range.
+    #[error("block delay of {0:?} is not between 10 ms and 1 h")]
+    BlockDelay(Duration),
     /// Too few heights for a proof to be made.
     #[error("{0} heights to keep, at least 16 are needed")]
     RetainHeights(u64),

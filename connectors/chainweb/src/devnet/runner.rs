@@ -22,9 +22,6 @@ use super::nodes::{Node, NodeState, Shared, lock};
 use super::trouble::Trouble;
 use super::{BANNER, Config, ConfigError, RoundError, SendError, SpvError, StartError, Tip, http, text};
 
-/// The block delay of networks whose blocks are made by hand.
-const MANUAL_DELAY: Duration = Duration::from_secs(1);
-
 /// Most nodes of a network. Each has its own blocks in memory.
 pub(super) const MAX_NODES: usize = 16;
 
@@ -60,7 +57,7 @@ impl Devnet {
             return Err(ConfigError::Nodes(config.nodes).into());
         }
         let mut network = Network::new(
-            version(config.graph, config.block_interval)?,
+            version(config.graph, config.block_interval, config.block_delay)?,
             &config.accounts,
             &config.miner_key,
             config.retain_heights,
@@ -280,14 +277,17 @@ fn error_text(error: &dyn std::error::Error) -> String {
 }
 
 /// The rules for a graph: `development` for twenty chains, a test network for others. Its block delay is the
-/// interval, so that the difficulty stays where it is.
-fn version(graph: Graph, interval: Duration) -> Result<Version, ConfigError> {
-    let is_in_range = (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&interval);
-    if !interval.is_zero() && !is_in_range {
+/// interval, so that the difficulty stays where it is, or the one for blocks that are made by hand.
+fn version(graph: Graph, interval: Duration, by_hand: Duration) -> Result<Version, ConfigError> {
+    let range = Duration::from_millis(10)..=Duration::from_secs(3600);
+    if !interval.is_zero() && !range.contains(&interval) {
         return Err(ConfigError::BlockInterval(interval));
     }
-    let delay = if interval.is_zero() { MANUAL_DELAY } else { interval };
-    let delay = u64::try_from(delay.as_micros()).map_err(|_| ConfigError::BlockInterval(interval))?;
+    if !range.contains(&by_hand) {
+        return Err(ConfigError::BlockDelay(by_hand));
+    }
+    let delay = if interval.is_zero() { by_hand } else { interval };
+    let delay = u64::try_from(delay.as_micros()).map_err(|_| ConfigError::BlockDelay(delay))?;
     if let (Graph::Twenty, Some(development)) = (graph, Version::by_name("development")) {
         return Ok(Version { block_delay: delay, ..development.clone() });
     }

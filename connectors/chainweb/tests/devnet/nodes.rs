@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use chainweb::cut::Cut;
 use chainweb::devnet::{Config, ConfigError, Devnet, Fault, Faults, Orphaned, StartError, TroubleError};
@@ -226,6 +227,32 @@ fn what_is_asked_wrongly_is_refused() {
     for nodes in [0, 17] {
         let error = Devnet::start(Config { nodes, ..config() }).err();
         assert!(matches!(error, Some(StartError::Config(ConfigError::Nodes(count))) if count == nodes));
+    }
+}
+
+#[test]
+fn blocks_that_are_made_by_hand_at_their_delay_keep_their_weight() {
+    const PACE: i64 = 16;
+    let targets = |block_delay: Duration| {
+        let time = Arc::new(AtomicI64::new(START));
+        let clock = Arc::clone(&time);
+        let config = Config { block_delay, ..config() };
+        let devnet =
+            Devnet::start_with_clock(config, Box::new(move || clock.load(Ordering::SeqCst))).unwrap();
+        for _ in 0..90 {
+            time.fetch_add(PACE * 1_000_000, Ordering::SeqCst);
+            devnet.make_round().unwrap();
+        }
+        // Genesis was years ago: the first epochs make up for that.
+        [30, 90].map(|height| devnet.read(|network| network.header_at(ZERO, height).unwrap().target))
+    };
+    let [early, late] = targets(Duration::from_secs(PACE.unsigned_abs()));
+    assert_eq!(early, late);
+    let [early, late] = targets(Duration::from_secs(1));
+    assert!(early < late, "much slower blocks get easier");
+    for block_delay in [Duration::ZERO, Duration::from_secs(3_601)] {
+        let error = Devnet::start(Config { block_delay, ..config() }).err();
+        assert!(matches!(error, Some(StartError::Config(ConfigError::BlockDelay(_)))));
     }
 }
 
