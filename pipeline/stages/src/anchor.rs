@@ -284,7 +284,9 @@ impl Stage for Anchor {
                 if interval.attempts.is_empty() {
                     return Err(damaged(&"an interval without a command"));
                 }
-                lane.flights.insert(id, Flight::new(interval, Ask::Look(Duration::ZERO)));
+                let mut flight = Flight::new(interval, Ask::Look(Duration::ZERO));
+                flight.is_unheard = true;
+                lane.flights.insert(id, flight);
             }
         }
         Ok(())
@@ -392,7 +394,16 @@ impl Stage for Anchor {
     }
 
     fn alarms(&mut self) -> Vec<(Partition, Box<str>)> {
-        std::mem::take(&mut self.alarms)
+        let mut alarms = std::mem::take(&mut self.alarms);
+        for (number, lane) in &mut self.lanes {
+            let partition = Partition::new(CHECKPOINTS, *number);
+            for flight in lane.flights.values_mut().filter(|flight| flight.is_unheard) {
+                flight.is_unheard = false;
+                let alarm = flight.alarm(&partition, self.config.depth);
+                alarms.extend(alarm.map(|alarm| (partition.clone(), alarm)));
+            }
+        }
+        alarms
     }
 
     fn answer(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), Halt> {

@@ -57,7 +57,8 @@ pub trait Stage: Send {
     fn requests(&mut self) -> Vec<(Partition, Request)>;
 
     /// What an operator has to know of, though the stage goes on, now that all that was put out is committed. The shell asks
-    /// as often as for requests.
+    /// as often as for requests, before it steps on: an alarm is told at least once, also where the worker dies before it is
+    /// heard.
     fn alarms(&mut self) -> Vec<(Partition, Box<str>)> {
         Vec::new()
     }

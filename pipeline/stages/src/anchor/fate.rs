@@ -33,6 +33,8 @@ pub(super) struct Flight {
     pub(super) is_refused: bool,
     /// Whether a block had one of its commands when it was looked at last.
     is_mined: bool,
+    /// Whether it was read back: then nobody may have heard yet that its block is lost.
+    pub(super) is_unheard: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +48,26 @@ pub(super) enum Ask {
 impl Flight {
     /// An interval for which this is to be asked first.
     pub(super) fn new(interval: Interval, ask: Ask) -> Self {
-        Self { interval, ask: Some(ask), is_refused: false, is_mined: false }
+        Self {
+            interval,
+            ask: Some(ask),
+            is_refused: false,
+            is_mined: false,
+            is_unheard: false,
+        }
+    }
+
+    /// The alarm about the block that it was told of in, which is lost.
+    pub(super) fn alarm(&self, partition: &Partition, depth: u64) -> Option<Box<str>> {
+        let Interval { id, chain, landing, .. } = &self.interval;
+        let landing = landing.as_ref().filter(|landing| landing.is_lost)?;
+        let why = format!(
+            "chain {chain} went on without block {} at height {}, which was {depth} deep: the receipts that end there are void \
+                 on its present branch; interval {id} of {partition} is anchored again, and told of again when it is deep. If \
+                 this is no fork of a single node, set [anchor] depth higher",
+            landing.block, landing.height
+        );
+        Some(why.into())
     }
 
     /// Whether it is told of, and its block is where it was.
@@ -118,15 +139,16 @@ impl Anchor {
             return true;
         }
         landing.is_lost = true;
-        let why = format!(
-            "chain {} went on without block {} at height {}, which was {depth} deep: the receipts that end there are void \
-                 on its present branch; interval {id} of {partition} is anchored again, and told of again when it is deep. If \
-                 this is no fork of a single node, set [anchor] depth higher",
-            flight.interval.chain, landing.block, landing.height
-        );
+        // Alone in a transaction: after a crash the alarm is raised again, as long as nothing else stands in its place.
+        let is_elsewhere = look.mined.is_some();
+        if is_elsewhere {
+            flight.ask = Some(Ask::Look(Duration::ZERO));
+        }
+        flight.is_unheard = false;
+        let alarm = flight.alarm(partition, depth);
         out.outputs.push(self.shelf.intent(partition.number, &flight.interval));
-        self.alarms.push((partition.clone(), why.into()));
-        false
+        self.alarms.extend(alarm.map(|alarm| (partition.clone(), alarm)));
+        is_elsewhere
     }
 
     /// Writes what the interval's command proves, and looks after the block from now on.

@@ -463,7 +463,9 @@ fn a_deep_block_that_is_lost_is_an_alarm_and_the_same_command_is_anchored_and_to
         assert_eq!(asked(&mut anchor), [Asked::Sent(key.clone(), command.clone())]);
         answered(&mut anchor, Answer::Sent(key.clone(), Sent::Taken));
         asked(&mut anchor);
-        for mut anchor in [anchor, crashed(&[&cut, &end, &lost])] {
+        let mut after = crashed(&[&cut, &end, &lost]);
+        assert_eq!(after.alarms(), alarms, "nobody may have heard it before the crash");
+        for mut anchor in [anchor, after] {
             assert!(seen(&mut anchor, &key, 14, Some(12)).is_empty(), "one alarm, and not deep enough yet");
             let again = seen(&mut anchor, &key, 15, Some(12));
             let frames =
