@@ -6,7 +6,7 @@ use bytes::Bytes;
 use killick_proof::batch::BatchHeader;
 use killick_proof::checkpoint::Checkpoint;
 use killick_proof::log::{Log, NodeId};
-use killick_proof::note::SignerKey;
+use killick_proof::note::{SignerKey, VerifierKey};
 use killick_proof::origin::Origin;
 use killick_proof::signature::SecretKey;
 use killick_proof::statement::{Attestation, Event, Statement};
@@ -287,6 +287,11 @@ impl Maker {
     pub fn new(origin: &str) -> Self {
         let signer = SignerKey::new(origin, SecretKey::from_seed(&[9; 32])).expect("an origin is a name");
         Self { origin: origin.to_owned(), log: Log::new(Algorithm::Sha256), signer, next_offset: 0 }
+    }
+
+    /// The public key of the log's checkpoints.
+    pub fn verifier(&self) -> VerifierKey {
+        self.signer.verifier()
     }
 
     /// The next batch: `leaves` events of this time, of these tenants in turn.

@@ -7,11 +7,14 @@ use killick_stages::record::{Micros, Output, Partition, Record};
 use killick_stages::route;
 use killick_stages::stage::Part;
 
-use super::Dice;
+use crate::Dice;
 
+/// A log: every record that was ever appended, in order.
 #[derive(Debug, Default)]
 pub struct SimLog {
+    /// The records of each partition.
     pub partitions: BTreeMap<Partition, Vec<Record>>,
+    /// Where each group goes on.
     pub committed: BTreeMap<(&'static str, Partition), u64>,
     /// The first offsets that are kept, where that is not the first of all. For readers only.
     pub starts: BTreeMap<Partition, u64>,
@@ -20,6 +23,7 @@ pub struct SimLog {
 }
 
 impl SimLog {
+    /// The records of a partition.
     pub fn records(&self, topic: &str, number: u32) -> &[Record] {
         self.partitions.get(&Partition::new(topic, number)).map_or(&[], Vec::as_slice)
     }
@@ -36,16 +40,18 @@ impl SimLog {
     pub fn append(&mut self, output: &Output, now: Micros, dice: &mut Dice) {
         let records = self.partitions.entry(output.partition.clone()).or_default();
         let gap = u64::from(dice.chance(100));
+        let behind = Micros::try_from(dice.below(40_000)).unwrap_or(0);
         records.push(Record {
             partition: output.partition.clone(),
             offset: records.last().map_or(0, |last| last.offset + 1 + gap),
-            append_time: now - dice.below(40_000) as i64,
+            append_time: now - behind,
             key: output.key.clone(),
             value: output.value.clone(),
             headers: output.headers.clone(),
         });
     }
 
+    /// Appends what was put out, and moves the offsets of a group.
     pub fn commit(&mut self, group: &'static str, parts: &[(Partition, Part)], now: Micros, dice: &mut Dice) {
         let outputs = parts.iter().flat_map(|(_, part)| &part.outputs);
         self.largest = self.largest.max(outputs.map(|output| output.value.len()).sum());
@@ -55,6 +61,10 @@ impl SimLog {
         self.move_offsets(group, parts);
     }
 
+    /// Moves the offsets of a group.
+    ///
+    /// # Panics
+    /// One goes back.
     pub fn move_offsets(&mut self, group: &'static str, parts: &[(Partition, Part)]) {
         for (partition, part) in parts {
             if let Some(through) = part.through {
@@ -65,10 +75,12 @@ impl SimLog {
         }
     }
 
+    /// The offset of the next record for a group.
     pub fn next(&self, group: &'static str, partition: &Partition) -> u64 {
         self.committed.get(&(group, partition.clone())).copied().unwrap_or(0)
     }
 
+    /// The offset behind the last record.
     pub fn end(&self, partition: &Partition) -> u64 {
         self.partitions.get(partition).and_then(|all| all.last()).map_or(0, |last| last.offset + 1)
     }
@@ -76,7 +88,9 @@ impl SimLog {
 
 /// Reads the log as tools do; it has so many partitions of each inner topic.
 pub struct SimReader<'l> {
+    /// The log.
     pub log: &'l SimLog,
+    /// Partitions of each topic.
     pub partitions: u32,
 }
 
