@@ -90,9 +90,8 @@ impl Memory {
         match bug {
             Some(Bug::DepthOne) => look.tip_height += depth - 1,
             Some(Bug::AttemptTooSoon) if look.mined.is_none() => {
-                // Just beyond the life of what was sent last, and every block counts as deep.
-                look.tip_time += 125 * SECOND;
-                look.tip_height *= 10;
+                // Every block counts as deep, and as younger than it is.
+                look.deep_time = Some(look.tip_time + 125 * SECOND);
             }
             Some(Bug::LossUnnoticed) => {
                 let told = keys.iter().find_map(|key| Some((key, self.told.get(key)?)));

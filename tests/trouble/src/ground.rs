@@ -172,11 +172,15 @@ impl Chain for Way {
         self.open(chain)?.send(chain, command)
     }
 
-    fn look(&self, chain: u32, keys: &[Box<str>]) -> Result<Look, ChainError> {
-        self.open(chain)?.look(chain, keys)
+    fn look(&self, chain: u32, keys: &[Box<str>], depth: u64) -> Result<Look, ChainError> {
+        self.open(chain)?.look(chain, keys, depth)
     }
 
     fn spv(&self, chain: u32, key: &str) -> Result<Option<Spv>, ChainError> {
         self.open(chain)?.spv(chain, key)
+    }
+
+    fn balance(&self, chain: u32, account: &str) -> Result<Option<u128>, ChainError> {
+        self.open(chain)?.balance(chain, account)
     }
 }

@@ -127,7 +127,15 @@ fn alarms_have_causes(world: &World, verdict: &mut Verdict) {
             verdict.alarms_missed.insert(format!("{}: block {} is lost", told.interval, told.block));
         }
     }
-    for alarm in &witness.alarms {
+    let (purses, lost): (Vec<_>, Vec<_>) =
+        witness.alarms.iter().partition(|alarm| alarm.starts_with("account "));
+    if world.plan.is_poor && purses.is_empty() {
+        verdict.alarms_missed.insert("the account that pays has nothing".to_owned());
+    }
+    if let Some(alarm) = purses.first().filter(|_| !world.plan.is_poor) {
+        verdict.alarms_missed.insert(format!("without a cause: {alarm}"));
+    }
+    for alarm in lost {
         let mut named = witness.told.iter().filter(|told| alarm.contains(&told.block));
         if !named.any(|told| told.was_missed) {
             verdict.alarms_missed.insert(format!("without a cause: {alarm}"));

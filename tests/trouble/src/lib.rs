@@ -25,6 +25,7 @@
 //! | `worker.rs` | the shell around a stage |
 //! | `witness.rs` | who saw everything |
 //! | `judge.rs` | the verdict |
+//! | `tale.rs` | what happened, for people |
 //! | `bug.rs` | bugs that are planted |
 //! | `scenario.rs`, `runs.rs` | one scenario, and many |
 
@@ -34,6 +35,7 @@ mod judge;
 mod plan;
 pub mod runs;
 mod scenario;
+mod tale;
 mod witness;
 mod worker;
 mod world;

@@ -41,7 +41,7 @@ struct Args {
     #[arg(long, conflicts_with_all = ["scenarios", "points"])]
     mutations: bool,
 
-    /// Tells what happened in each scenario.
+    /// Tells what happened in each scenario; of a single one, what became of each interval.
     #[arg(long, short)]
     verbose: bool,
 }
@@ -71,7 +71,15 @@ fn scenarios(args: &Args, seed: u64) -> Result<bool> {
     let mut last = Instant::now();
     let sum = Player::new()?.run(seed..end, |seed_of, verdict, tale| {
         if args.verbose {
-            eprintln!("seed {seed_of}: {} anchors in {:?}; {tale}", verdict.anchors, last.elapsed());
+            eprintln!(
+                "seed {seed_of}: {} anchors in {:.0?}; {}",
+                verdict.anchors,
+                last.elapsed(),
+                tale.short
+            );
+            if args.scenarios == 1 {
+                eprint!("{}", tale.long);
+            }
             last = Instant::now();
         } else if is_watched {
             eprint!("\r{} of {}", seed_of - seed + 1, args.scenarios);

@@ -180,6 +180,8 @@ impl Plan {
                 (self.parted, self.away, self.forgotten, self.moves) = (0, 0, 0, 0);
                 (self.crash, self.is_poor, self.chains) = (1, false, 1);
                 self.depth = self.depth.max(3);
+                // The node is alone for long; what it had meanwhile is lost then.
+                self.watch = 60;
             }
             Family::Point(_) => {}
         }

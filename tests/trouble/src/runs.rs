@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::bug::Bug;
 use crate::judge::Verdict;
 use crate::plan::{Family, Plan, Story};
-use crate::scenario::{Outcome, play};
+use crate::scenario::{Outcome, Tale, play};
 
 /// Scenarios under which a planted bug has to be caught, at most.
 const PATIENCE: u64 = 160;
@@ -82,7 +82,7 @@ impl Player {
     ///
     /// # Errors
     /// The harness itself failed.
-    pub fn play(&mut self, seed: u64, bug: Option<Bug>) -> Result<(Verdict, String)> {
+    pub fn play(&mut self, seed: u64, bug: Option<Bug>) -> Result<(Verdict, Tale)> {
         let plan = Plan::of(seed);
         if !matches!(plan.family, Family::Point(_)) {
             let Outcome { verdict, tale, .. } = play(plan, bug, None, self.runtime.handle())?;
@@ -97,9 +97,9 @@ impl Player {
     }
 
     /// Plays a short story in which a worker dies at a boundary.
-    fn play_point(&mut self, story: Story, deadly: u64, bug: Option<Bug>) -> Result<(Verdict, String)> {
+    fn play_point(&mut self, story: Story, deadly: u64, bug: Option<Bug>) -> Result<(Verdict, Tale)> {
         let plan = Plan::of_story(story);
-        let Outcome { mut verdict, attempts, tale, .. } =
+        let Outcome { mut verdict, attempts, mut tale, .. } =
             play(plan, bug, Some(deadly), self.runtime.handle())?;
         let told = self.told(story)?;
         for ((interval, number), bytes) in &attempts {
@@ -110,7 +110,8 @@ impl Player {
                 verdict.changed_bytes.insert(why);
             }
         }
-        Ok((verdict, format!("{tale}, a death at boundary {deadly} of {}", told.boundaries)))
+        tale.short += &format!(", a death at boundary {deadly} of {}", told.boundaries);
+        Ok((verdict, tale))
     }
 
     fn told(&mut self, story: Story) -> Result<&Told> {
@@ -134,7 +135,7 @@ impl Player {
     pub fn run(
         &mut self,
         seeds: std::ops::Range<u64>,
-        mut each: impl FnMut(u64, &Verdict, &str),
+        mut each: impl FnMut(u64, &Verdict, &Tale),
     ) -> Result<Sum> {
         let mut sum = Sum::default();
         for seed in seeds {

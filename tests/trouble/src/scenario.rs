@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use crate::bug::Bug;
 use crate::judge::{self, Verdict};
 use crate::plan::{Family, Plan, Story, all_lost};
+use crate::tale;
 use crate::worker::{Job, Worker};
 use crate::world::World;
 
@@ -31,8 +32,16 @@ pub struct Outcome {
     pub attempts: BTreeMap<(String, u64), Bytes>,
     /// Boundaries at which a worker could have died.
     pub boundaries: u64,
-    /// What happened, for people.
-    pub tale: String,
+    /// What happened.
+    pub tale: Tale,
+}
+
+/// What happened, for people.
+pub struct Tale {
+    /// In one line.
+    pub short: String,
+    /// In a line for each event.
+    pub long: String,
 }
 
 /// Plays a scenario; a worker dies at the boundary `deadly`, counted from 1.
@@ -44,16 +53,7 @@ pub fn play(plan: Plan, bug: Option<Bug>, deadly: Option<u64>, runtime: &Handle)
     let mut play = Play { workers: Vec::new(), revival: Revival::Awaited };
     let halted = play.all(&mut world).err();
     let verdict = judge::judge(&mut world, halted.as_ref())?;
-    let happened = world.ground.nodes[0].happened().into_iter().filter(|(_, count)| *count > 0);
-    let happened: Vec<_> = happened.map(|(fault, count)| format!("{fault} {count}")).collect();
-    let tale = format!(
-        "{:?}, {} deaths, {} late commits, {} alarms; {}",
-        world.plan.family,
-        world.deaths,
-        world.fenced,
-        world.witness.alarms.len(),
-        happened.join(", ")
-    );
+    let tale = Tale { short: tale::short(&world), long: tale::long(&world) };
     Ok(Outcome { verdict, attempts: world.witness.attempts, boundaries: world.boundaries, tale })
 }
 
@@ -190,6 +190,7 @@ impl Play {
                 alone.bad_list(ChainId(chain), &key);
                 alone.set_faults(all_lost(&world.plan.faults));
                 self.revival = Revival::Lost(key);
+                world.note(format!("node 0 is alone, and lost {depth} blocks of chain {chain}"));
             }
             Revival::Lost(key) => {
                 let commands = &world.witness.commands;
@@ -202,12 +203,14 @@ impl Play {
                 }
                 alone.set_down(true);
                 self.revival = Revival::Back(world.now + 200 * SECOND);
+                world.note("node 0 is away".to_owned());
             }
             Revival::Back(until) if until <= world.now => {
                 alone.set_down(false);
                 alone.heal()?;
                 alone.set_faults(world.plan.faults.clone());
                 self.revival = Revival::Over;
+                world.note("node 0 is back".to_owned());
             }
             Revival::Back(_) | Revival::Over => return Ok(()),
         }

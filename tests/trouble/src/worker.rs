@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use killick_proof::batch::BatchHeader;
 use killick_sim::SECOND;
 use killick_stages::derive::{first_covered, log_path};
-use killick_stages::ports::{Catalog as _, Chain as _, ChainError};
+use killick_stages::ports::{Balance, Catalog as _, Chain as _, ChainError};
 use killick_stages::record::{Micros, Output, Partition};
 use killick_stages::route::{ANCHOR_LOG, ANCHORS, BATCHES, CHECKPOINTS, PROVE_LOG};
 use killick_stages::stage::{Answer, Part, Request, Stage, StoredBatch};
@@ -273,7 +273,9 @@ impl Worker {
         for (partition, request) in self.stage.requests() {
             let Some((term, _)) = self.owned.get(&partition).copied() else { continue };
             let after = match &request {
-                Request::Look { after, .. } => Micros::try_from(after.as_micros()).unwrap_or(Micros::MAX),
+                Request::Look { after, .. } | Request::Balance { after, .. } => {
+                    Micros::try_from(after.as_micros()).unwrap_or(Micros::MAX)
+                }
                 _ => 0,
             };
             let (at, due) = (world.now, world.now.saturating_add(after));
@@ -347,20 +349,25 @@ impl Worker {
                     Err(error) => return Ok(Err(error)),
                 }
             }
-            Request::Look { chain, keys, .. } => {
-                match self.way.look(*chain, bug::looked_for(world.bug, keys)) {
-                    Ok(look) => {
-                        Answer::Seen(keys.clone(), self.memory.seen(world.bug, keys, look, world.plan.depth))
-                    }
+            Request::Look { chain, keys, depth, .. } => {
+                match self.way.look(*chain, bug::looked_for(world.bug, keys), *depth) {
+                    Ok(look) => Answer::Seen(keys.clone(), self.memory.seen(world.bug, keys, look, *depth)),
                     Err(error) => return Ok(Err(error)),
                 }
+            }
+            Request::Balance { chain, account, .. } => {
+                let balance = match self.way.balance(*chain, account) {
+                    Ok(units) => units.map_or(Balance::NoAccount, Balance::Units),
+                    Err(error) => Balance::Unknown(error.to_string().into()),
+                };
+                Answer::Balance(account.clone(), balance)
             }
             Request::Spv { chain, key } => match self.way.spv(*chain, key) {
                 Ok(proof) => Answer::Spv(key.clone(), proof.map(Box::new)),
                 Err(error) => return Ok(Err(error)),
             },
             Request::Again => Answer::Again,
-            Request::Schema(_) => bail!("no stage here reads schemas"),
+            Request::Schema(_) | Request::Newest { .. } => bail!("no stage here asks for this"),
         }))
     }
 
@@ -379,6 +386,11 @@ impl Worker {
         }
     }
 
+    /// What is asked and has an end: balances are asked for for ever.
+    fn awaited(&self) -> impl Iterator<Item = &Asked> {
+        self.asked.iter().filter(|asked| !matches!(asked.request, Request::Balance { .. }))
+    }
+
     /// Whether everything is done: all read, all committed, nothing awaited or open.
     pub fn is_idle(&self, world: &World) -> bool {
         let is_done = |partition: &Partition| {
@@ -386,21 +398,21 @@ impl Worker {
             read == Some(world.log.end(partition)) && self.stage.tick_due(partition).is_none()
         };
         let own = world.owned_by(self.job, self.number);
-        self.asked.is_empty()
+        self.awaited().next().is_none()
             && self.answers.is_empty()
             && own.iter().all(|(partition, _)| is_done(partition))
     }
 
     /// When the next request is due; `None` if none is awaited.
     pub fn due(&self) -> Option<Micros> {
-        let asked = self.asked.iter().map(|asked| asked.due);
+        let asked = self.awaited().map(|asked| asked.due);
         let ticks = self.owned.keys().filter_map(|partition| self.stage.tick_due(partition));
         asked.chain(ticks).min()
     }
 
     /// What it waits for, for people.
     pub fn waits_for(&self) -> String {
-        let asked = self.asked.iter().map(|asked| format!("{}: {:?}", asked.partition, asked.request));
+        let asked = self.awaited().map(|asked| format!("{}: {:?}", asked.partition, asked.request));
         let text: String = asked.collect::<Vec<_>>().join("; ").chars().take(400).collect();
         format!("{} {} waits for [{text}]", self.job.name(), self.number)
     }

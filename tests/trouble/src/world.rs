@@ -61,6 +61,8 @@ pub struct World {
     pub boundaries: u64,
     /// At which of them a worker dies.
     pub deadly: Option<u64>,
+    /// What was done to the network, and when.
+    pub events: Vec<(Micros, String)>,
     /// Whether nothing goes wrong any more.
     is_settled: bool,
     /// Workers that died.
@@ -117,6 +119,7 @@ impl World {
             ends: BTreeMap::new(),
             boundaries: 0,
             deadly,
+            events: Vec::new(),
             is_settled: false,
             deaths: 0,
             fenced: 0,
@@ -126,9 +129,14 @@ impl World {
 
     /// A stage, made anew: perhaps configured otherwise than the one before.
     pub fn stage(&mut self, job: Job) -> Result<Box<dyn Stage>> {
+        let is_changed = self.plan.is_changed && self.dice.chance(400);
         // In the end there is money.
-        let is_rich = self.is_settled && self.plan.is_poor;
-        let is_changed = is_rich || self.plan.is_changed && self.dice.chance(400);
+        let keys = match (self.plan.is_poor, self.is_settled) {
+            (true, false) => &KEYS[..1],
+            (true, true) => &KEYS[1..],
+            (false, _) if is_changed => &KEYS[..],
+            (false, _) => &KEYS[..1],
+        };
         let plan = &self.plan;
         Ok(match job {
             Job::Anchor => {
@@ -139,11 +147,12 @@ impl World {
                     poll: Span::secs(plan.poll),
                     ttl: Span::secs(plan.ttl),
                     in_flight: plan.in_flight,
+                    balance_poll: Span::secs(60),
                     gas_price: if is_changed { "2e-8" } else { "1e-8" }.to_owned(),
                     ..anchor::Config::default()
                 };
-                let key = SecretKey::from_seed(&KEYS[usize::from(is_changed)]);
-                Box::new(anchor::Anchor::new(&self.deployment, &config, key)?)
+                let keys = keys.iter().map(SecretKey::from_seed).collect();
+                Box::new(anchor::Anchor::new(&self.deployment, &config, keys)?)
             }
             Job::Prove => {
                 let (poll, receipts) = (Span::secs(plan.poll), plan.receipts);
@@ -253,6 +262,11 @@ impl World {
         }
     }
 
+    /// Takes note of something that was done to the network.
+    pub fn note(&mut self, what: String) {
+        self.events.push((self.now, what));
+    }
+
     /// Something happened to the nodes, or to who asks them.
     pub fn disturbed(&mut self) {
         self.witness.disturbed = self.now;
@@ -272,7 +286,8 @@ impl World {
             && self.fate.chance(self.plan.parted)
         {
             let side: Vec<usize> = (0..nodes).filter(|_| self.fate.chance(500)).collect();
-            self.ground.nodes[0].partition(&[side])?;
+            self.ground.nodes[0].partition(std::slice::from_ref(&side))?;
+            self.note(format!("nodes {side:?} part from the others"));
             let blocks = Micros::try_from(1 + self.fate.below(depth + 3))?;
             self.end_after(blocks * Micros::try_from(self.plan.block_time)?, End::Parted);
         }
@@ -303,6 +318,7 @@ impl World {
             return Ok(());
         }
         let node = nodes[self.some(nodes.len())];
+        self.note(format!("chain {chain} loses {depth} blocks on node {node}: {orphaned:?}"));
         match self.ground.nodes[node].reorganize(ChainId(chain), depth, orphaned) {
             // So many blocks are not there yet.
             Ok(()) | Err(TroubleError::Fork(_)) => {}
@@ -317,11 +333,14 @@ impl World {
         let count = self.witness.commands.len();
         if count == 0 || self.fate.chance(500) {
             self.ground.nodes.iter().for_each(|node| node.lose_mempool());
-            return;
+            return self.note("all nodes forget what waits".to_owned());
         }
         let (which, node) = (self.some(count), self.some(self.plan.nodes));
         if let Some((key, command)) = self.witness.commands.iter().nth(which) {
             self.ground.nodes[node].bad_list(ChainId(command.chain), key);
+            let what =
+                format!("node {node} holds {} to be hopeless, attempt {}", command.interval, command.number);
+            self.note(what);
         }
     }
 
@@ -330,11 +349,13 @@ impl World {
         if self.fate.chance(500) {
             let blocks = self.plan.ttl / self.plan.block_time + self.plan.depth + self.fate.below(6);
             self.ground.cut_off(true);
+            self.note(format!("the ways to all nodes are cut for {blocks} blocks"));
             self.end_after(Micros::try_from(blocks * self.plan.block_time)?, End::CutOff);
             return Ok(());
         }
         self.ground.nodes.iter().for_each(|node| node.set_down(true));
         let seconds = Micros::try_from(60 + self.fate.below(6 * 3_600))?;
+        self.note(format!("all nodes are away for {seconds} s"));
         self.end_after(seconds, End::Away);
         Ok(())
     }
@@ -357,6 +378,7 @@ impl World {
     pub fn settle(&mut self) -> Result<()> {
         self.plan = self.plan.at_rest();
         self.is_settled = true;
+        self.note("trouble ends".to_owned());
         self.ends.clear();
         self.ground.cut_off(false);
         for node in &self.ground.nodes {
