@@ -42,7 +42,7 @@ Faults: parts with commas between them, of which the later count.
   NAME=SIZE@RATE             with a depth in blocks or a length in rounds, or a range: reorganize=1-6@0.5%
   pause=SPAN, hang=SPAN      how late answers are (200ms), how long requests are left without one (30s)
   once a round               orphans (once a block), reorganize, partition, lag, down, lost-mempool, restart
-  once a command             lost-command, bad-list, stuck, taken-again
+  once a command             lost-command, bad-list, stuck, failed-command, taken-again
   once a request, not done   http-500, http-502, http-503, reset
   once a request, done       lost-answer, no-answer, cut-answer, delay, slow, truncated, html, content-type, huge
 

@@ -269,7 +269,8 @@ impl Chain {
             let in_account = self.accounts.get(&meta.sender).map_or(0, |account| account.balance);
             let balance = balances.entry(&meta.sender).or_insert(in_account);
             let is_paid = fee(meta.gas_limit, &meta.gas_price).is_some_and(|fee| fee <= *balance);
-            let executed = execute(&waiting.payload, &key.to_string(), command.cmd.len(), miner, tx_id);
+            let (name, bytes) = (key.to_string(), command.cmd.len());
+            let executed = execute(&waiting.payload, &name, bytes, miner, tx_id, waiting.fails);
             let (true, Ok(executed)) = (is_paid, executed) else {
                 hopeless.push(*key);
                 continue;

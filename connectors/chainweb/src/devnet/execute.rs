@@ -39,15 +39,17 @@ pub(super) struct Executed {
 #[derive(Debug)]
 pub(super) struct TooBigForItsGasLimit;
 
-/// Executes a command of `cmd_bytes` bytes. `next_tx_id` is the first id of the database that is free.
+/// Executes a command of `cmd_bytes` bytes. `next_tx_id` is the first id of the database that is free. One that `fails` does
+/// so for want of gas, whatever it needs.
 pub(super) fn execute(
     payload: &Payload,
     request_key: &str,
     cmd_bytes: usize,
     miner: &str,
     next_tx_id: u64,
+    fails: bool,
 ) -> Result<Executed, TooBigForItsGasLimit> {
-    execute_over(payload, request_key, cmd_bytes, miner, next_tx_id, None)
+    execute_over(payload, request_key, cmd_bytes, miner, next_tx_id, None, fails)
 }
 
 /// As [`execute`], for code that looks at balances too.
@@ -58,6 +60,7 @@ pub(super) fn execute_over(
     miner: &str,
     next_tx_id: u64,
     balances: Option<Balances<'_>>,
+    fails: bool,
 ) -> Result<Executed, TooBigForItsGasLimit> {
     let meta = &payload.meta;
     let proof_bytes = match &payload.action {
@@ -71,6 +74,7 @@ pub(super) fn execute_over(
     // Less than a unit of gas for the evaluation is in what it costs to buy gas.
     let evaluation = evaluation_gas(payload).saturating_sub(1);
     let needed = initial_gas.saturating_add(BUY_AND_REDEEM_GAS).saturating_add(evaluation);
+    let needed = if fails { needed.max(meta.gas_limit.saturating_add(1)) } else { needed };
     let result = match evaluate(payload, balances) {
         Ok(_) if needed > meta.gas_limit => {
             Err(Failure::eval(format!("Gas limit \"{}\"exceeded: {needed}", meta.gas_limit)))

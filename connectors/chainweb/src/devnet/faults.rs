@@ -31,12 +31,14 @@ pub enum Fault {
     LostMempool,
     /// A node forgets that, and what it held to be hopeless.
     Restart,
-    /// A command is taken and forgotten. Tried once a command, as the next three are.
+    /// A command is taken and forgotten. Tried once a command, as the next four are.
     LostCommand,
     /// A command is taken and held to be hopeless: it polls as a failure that is in no block.
     BadList,
     /// A command waits and is mined by nobody, until it expires.
     Stuck,
+    /// A command fails in its block, as if its gas were not enough, and pays all of it.
+    FailedCommand,
     /// A command that is known is taken as if it were not. It is mined once all the same.
     TakenAgain,
     /// 500 `Something went wrong`; nothing is done. Tried once a request, as all that follow.
@@ -85,7 +87,7 @@ const fn sized(fault: Fault, name: &'static str, usual: u32, size: RangeInclusiv
 }
 
 /// All kinds, in the order of [`Fault`].
-const KINDS: [Kind; 24] = [
+const KINDS: [Kind; 25] = [
     kind(Fault::Orphans, "orphans", ORPHAN_RATE),
     sized(Fault::Reorganize, "reorganize", 5_000, 1..=5),
     sized(Fault::Partition, "partition", 5_000, 2..=8),
@@ -96,6 +98,7 @@ const KINDS: [Kind; 24] = [
     kind(Fault::LostCommand, "lost-command", 10_000),
     kind(Fault::BadList, "bad-list", 5_000),
     kind(Fault::Stuck, "stuck", 5_000),
+    kind(Fault::FailedCommand, "failed-command", 5_000),
     kind(Fault::TakenAgain, "taken-again", 500_000),
     kind(Fault::Http500, "http-500", 10_000),
     kind(Fault::Http502, "http-502", 5_000),

@@ -153,7 +153,7 @@ fn preflight(
         return failed(format!("Failed to buy gas: {why}"));
     }
     let bytes = command.cmd.len();
-    match execute_over(payload, &key, bytes, NO_MINER, chain.next_tx_id, Some(balances)) {
+    match execute_over(payload, &key, bytes, NO_MINER, chain.next_tx_id, Some(balances), false) {
         // The last one is the result's own: behind it stand only a null and a number.
         Ok(executed) => match executed.output.rsplit_once("\"metaData\":null") {
             Some((before, after)) => format!("{before}\"metaData\":{place}{after}"),

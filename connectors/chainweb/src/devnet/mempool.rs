@@ -46,6 +46,8 @@ pub(super) struct Waiting {
     pub(super) payload: Payload,
     /// Whether no block takes it, though it waits.
     pub(super) is_stuck: bool,
+    /// Whether it fails in its block, whatever it does.
+    pub(super) fails: bool,
     arrival: u64,
 }
 
@@ -150,7 +152,7 @@ impl Mempool {
     pub(super) fn insert(&mut self, command: Command, payload: Payload) {
         self.arrivals += 1;
         let (key, bytes) = (command.hash, command.cmd.len());
-        let waiting = Waiting { command, payload, is_stuck: false, arrival: self.arrivals };
+        let waiting = Waiting { command, payload, is_stuck: false, fails: false, arrival: self.arrivals };
         if self.waiting.insert(key, waiting).is_none() {
             self.waiting_bytes += bytes;
         }
@@ -179,6 +181,13 @@ impl Mempool {
     pub(super) fn hold(&mut self, key: &Hash) {
         if let Some(waiting) = self.waiting.get_mut(key) {
             waiting.is_stuck = true;
+        }
+    }
+
+    /// Lets a command fail in its block.
+    pub(super) fn fail(&mut self, key: &Hash) {
+        if let Some(waiting) = self.waiting.get_mut(key) {
+            waiting.fails = true;
         }
     }
 

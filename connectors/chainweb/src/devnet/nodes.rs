@@ -362,6 +362,7 @@ fn suffer(network: &mut Network, chain: ChainId, key: &Hash, fate: Option<Fault>
         Some(Fault::LostCommand) => network.forget(chain, key),
         Some(Fault::BadList) => network.bad_list(chain, key, now),
         Some(Fault::Stuck) => network.hold(chain, key),
+        Some(Fault::FailedCommand) => network.fail(chain, key),
         _ => {}
     }
 }

@@ -150,7 +150,7 @@ impl Trouble {
 
     /// What becomes of a command that was taken.
     pub(super) fn of_command(&mut self) -> Option<Fault> {
-        let faults = [Fault::LostCommand, Fault::BadList, Fault::Stuck];
+        let faults = [Fault::LostCommand, Fault::BadList, Fault::Stuck, Fault::FailedCommand];
         let fault = faults
             .into_iter()
             .find(|fault| self.faults.has(*fault) && self.commands.hits(self.faults.rate(*fault)));

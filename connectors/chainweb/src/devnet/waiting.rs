@@ -103,6 +103,14 @@ impl Network {
         self.prepare(chain);
     }
 
+    /// Lets a command that waits fail in its block, as if its gas were not enough.
+    pub fn fail(&mut self, chain: ChainId, key: &Hash) {
+        if let Some(chain) = self.chain_mut(chain) {
+            chain.mempool.fail(key);
+        }
+        self.prepare(chain);
+    }
+
     /// Whether a command waits, or is in a block.
     pub fn knows(&self, chain: ChainId, key: &Hash) -> bool {
         self.chain(chain).is_some_and(|chain| chain.mempool.contains(key) || chain.mined.contains_key(key))

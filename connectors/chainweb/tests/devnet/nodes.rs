@@ -217,6 +217,24 @@ fn a_stuck_command_is_waited_for_until_it_expires_and_then_nobody_knows_it() {
 }
 
 #[test]
+fn a_command_that_fails_is_in_the_same_block_of_all_nodes_and_pays_all_its_gas() {
+    let world = World::new(2, "failed-command=100%", 0);
+    world.rounds(1);
+    let name = world.nodes[0].network_name().to_owned();
+    let command = Anchor { network: &name, ..Anchor::default() }.sign();
+    world.nodes[1].send(ZERO, &command).unwrap();
+    world.rounds(2);
+    let results = [0, 1].map(|node: usize| world.nodes[node].poll(ZERO, &[command.hash], 0).pop().unwrap().1);
+    assert_eq!(results[0], results[1]);
+    let result: serde_json::Value = serde_json::from_str(&results[0]).unwrap();
+    assert_eq!((&result["result"]["status"], &result["gas"]), (&"failure".into(), &1_000.into()));
+    let why = result["result"]["error"]["message"].as_str().unwrap();
+    assert!(why.contains("exceeded: 1001"), "{why}");
+    assert!(result["metaData"]["blockHash"].is_string(), "{result}");
+    assert!(world.are_one());
+}
+
+#[test]
 fn what_is_asked_wrongly_is_refused() {
     let world = World::new(2, "none", 0);
     let error = world.nodes[0].partition(&[vec![0], vec![2]]).unwrap_err();
