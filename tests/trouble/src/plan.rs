@@ -103,7 +103,7 @@ pub struct Plan {
 /// The faults of a network that goes on all the same. What waits, waits for milliseconds: so no scenario takes long.
 const SPANS: &str = "pause=1ms,hang=2ms";
 const MILD: &str = "orphans=5%,reorganize=1-2@2%,lag=1-3@2%,down=1-3@2%,lost-mempool=2%,restart=2%,lost-command=3%,\
-    bad-list=1%,stuck=2%,taken-again=50%";
+    bad-list=1%,stuck=2%,failed-command=4%,taken-again=50%";
 const ANSWERS: &str = "http-500=2%,http-502=1%,http-503=1%,reset=1%,lost-answer=2%,no-answer=0.3%,cut-answer=1%,delay=0.3%,\
     slow=0.05%,truncated=1%,html=1%,content-type=1%,huge=0.02%";
 

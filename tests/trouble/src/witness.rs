@@ -236,11 +236,11 @@ fn look_for(
         command.was_dead |= old.is_some_and(|header| command.expires <= header.creation_time);
         return None;
     };
-    command.was_revived |= command.was_dead;
     let depth = tip.height.saturating_sub(height);
     let known = deepest.entry(block.to_string()).or_default();
     *known = depth.max(*known);
     if is_success(network, chain, key) {
+        command.was_revived |= command.was_dead;
         return Some(depth);
     }
     command.was_dead |= depth >= deep;
