@@ -125,7 +125,7 @@ pub fn is_overlooked(bug: Option<Bug>, record: &Record) -> bool {
 fn signed_anew(command: &[u8]) -> Option<Vec<u8>> {
     let cmd = Command::parse(command).ok()?.cmd.replace("\"nonce\":\"", "\"nonce\":\"again/");
     let hash = command_hash(&cmd);
-    let sigs = KEYS.iter().map(|seed| SecretKey::from_seed(seed)).find_map(|key| {
+    let sigs = KEYS.iter().map(SecretKey::from_seed).find_map(|key| {
         let is_its = cmd.contains(&hex::encode(key.public().as_bytes()));
         is_its.then(|| vec![Some(hex::encode(key.sign(&hash.0)))])
     });

@@ -48,13 +48,7 @@ pub(super) enum Ask {
 impl Flight {
     /// An interval for which this is to be asked first.
     pub(super) fn new(interval: Interval, ask: Ask) -> Self {
-        Self {
-            interval,
-            ask: Some(ask),
-            is_refused: false,
-            is_mined: false,
-            is_unheard: false,
-        }
+        Self { interval, ask: Some(ask), is_refused: false, is_mined: false, is_unheard: false }
     }
 
     /// The alarm about the block that it was told of in, which is lost.
