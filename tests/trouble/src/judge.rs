@@ -129,9 +129,6 @@ fn alarms_have_causes(world: &World, verdict: &mut Verdict) {
     }
     let (purses, lost): (Vec<_>, Vec<_>) =
         witness.alarms.iter().partition(|alarm| alarm.starts_with("account "));
-    if world.plan.is_poor && purses.is_empty() {
-        verdict.alarms_missed.insert("the account that pays has nothing".to_owned());
-    }
     if let Some(alarm) = purses.first().filter(|_| !world.plan.is_poor) {
         verdict.alarms_missed.insert(format!("without a cause: {alarm}"));
     }
