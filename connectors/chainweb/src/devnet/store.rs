@@ -51,12 +51,22 @@ pub enum StoreError {
     },
 }
 
+/// A file that is locked.
+struct Lock(File);
+
+impl Drop for Lock {
+    /// By hand, since a process that is being started has a copy of the file for a moment, and would keep the lock with it.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// An open folder. Nobody else can open it while this lives.
 pub(super) struct Store {
     path: PathBuf,
     file: File,
     len: u64,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Store {
@@ -73,11 +83,11 @@ impl Store {
         let lock_path = folder.join("lock");
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(failed(&lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
+        let lock = match lock.try_lock() {
+            Ok(()) => Lock(lock),
             Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(folder.to_owned())),
             Err(TryLockError::Error(cause)) => return Err(StoreError::Io { path: lock_path, cause }),
-        }
+        };
         let path = folder.join("blocks");
         let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let mut file = open.map_err(failed(&path))?;
