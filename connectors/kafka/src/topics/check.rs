@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use killick_stages::route::{REANCHORING, ROUTE};
-
 use super::TopicsError;
 use super::finding::{Finding, Fix, Weight};
 use super::groups::{self, Group, Standing, Standings, Unknown};
 use super::judge;
-use super::plan::{Topic, Wanted, plan};
+use super::plan::{Topic, Wanted, hops, plan};
 use crate::access::{self, Acl};
 use crate::link::{Found, Link, side_by_side};
 use crate::settings::Settings;
@@ -25,8 +23,7 @@ pub struct Look {
 
 /// Every stage of a deployment.
 pub fn all_stages(wanted: &Wanted<'_>) -> Vec<&'static str> {
-    let later = REANCHORING.iter().filter(|_| !wanted.series.is_empty());
-    ROUTE.iter().chain(later).map(|hop| hop.stage).collect()
+    hops(wanted).map(|hop| hop.stage).collect()
 }
 
 /// Looks at the topics and groups of these stages.

@@ -141,8 +141,8 @@ pub fn plan(settings: &Settings, wanted: &Wanted<'_>) -> Vec<Topic> {
             replication: settings.replication,
             made_with: made_with(&rules),
             rules,
-            readers: readers(topic),
-            writers: writers(topic),
+            readers: readers(topic, wanted),
+            writers: writers(topic, wanted),
         });
     }
     for source in wanted.sources {
@@ -170,15 +170,21 @@ fn made_with(rules: &[Rule]) -> Vec<(&'static str, String)> {
     rules.iter().map(|rule| (rule.key, rule.value.clone())).collect()
 }
 
-fn readers(topic: &str) -> Vec<&'static str> {
-    let reads = |hop: &&route::Hop| hop.reads.contains(&topic) || hop.state == Some(topic);
-    ROUTE.iter().chain(&REANCHORING).filter(reads).map(|hop| hop.stage).collect()
+/// The stages of a deployment.
+pub fn hops(wanted: &Wanted<'_>) -> impl Iterator<Item = &'static route::Hop> {
+    let later = REANCHORING.iter().filter(|_| !wanted.series.is_empty());
+    ROUTE.iter().chain(later)
 }
 
-fn writers(topic: &str) -> Vec<&'static str> {
+fn readers(topic: &str, wanted: &Wanted<'_>) -> Vec<&'static str> {
+    let reads = |hop: &&route::Hop| hop.reads.contains(&topic) || hop.state == Some(topic);
+    hops(wanted).filter(reads).map(|hop| hop.stage).collect()
+}
+
+fn writers(topic: &str, wanted: &Wanted<'_>) -> Vec<&'static str> {
     let writes =
         |hop: &&route::Hop| topic == route::AUDIT || hop.writes.contains(&topic) || hop.state == Some(topic);
-    ROUTE.iter().chain(&REANCHORING).filter(writes).map(|hop| hop.stage).collect()
+    hops(wanted).filter(writes).map(|hop| hop.stage).collect()
 }
 
 fn inner_rules(settings: &Settings, entry: &Entry, timestamps: &str, window: Span) -> Vec<Rule> {
