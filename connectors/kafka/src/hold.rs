@@ -77,6 +77,8 @@ struct Shared {
     arrived: Condvar,
     is_paused: AtomicBool,
     stop: AtomicBool,
+    /// Since when the group's offsets are asked for, as long as there is no answer.
+    asking: Mutex<Option<Instant>>,
     /// How often the consumer has tried to connect, as long as it is not connected.
     attempts: Mutex<Option<i64>>,
     /// Statistics in a row in which that stayed the same.
@@ -109,6 +111,7 @@ impl Hold {
             arrived: Condvar::new(),
             is_paused: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            asking: Mutex::default(),
             attempts: Mutex::default(),
             idle: AtomicU32::new(0),
             figures,
@@ -135,6 +138,16 @@ impl Hold {
     pub fn is_lost(&self) -> bool {
         let is_lost = self.consumer.as_ref().is_some_and(|consumer| consumer.assignment_lost());
         is_lost && !plant::has("metadata_of_nobody")
+    }
+
+    /// Whether offsets of partitions that come have been waited for so long.
+    pub fn waits_for_offsets(&self, since: Duration) -> bool {
+        self.shared.asking().is_some_and(|asking| asking.elapsed() > since)
+    }
+
+    /// The consumer's generation, as it has it now, if it has one: not to commit with.
+    pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer.as_ref()?.group_metadata()
     }
 
     /// Where the group goes on in these partitions, with the text that was committed beside each offset. Waits for
@@ -199,6 +212,10 @@ impl Shared {
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asking(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_stopping(&self) -> bool {
@@ -413,6 +430,7 @@ impl Shared {
     /// Takes over partitions. Runs in the polling thread, within its call.
     fn assign(&self, consumer: &BaseConsumer<Context>, partitions: &TopicPartitionList) {
         let deadline = Instant::now() + self.poll_timeout / 2;
+        *self.asking() = Some(Instant::now());
         let positions = loop {
             match self.positions(consumer, partitions) {
                 Ok(positions) => break positions,
@@ -432,6 +450,7 @@ impl Shared {
                 }
             }
         };
+        *self.asking() = None;
         let mut with_offsets = TopicPartitionList::new();
         for (partition, next) in &positions {
             let name = self.names.topic(partition.topic.as_str());

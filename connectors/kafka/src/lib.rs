@@ -10,6 +10,7 @@ mod client;
 mod figures;
 mod hold;
 mod inbox;
+mod leftover;
 mod link;
 mod log;
 mod message;
@@ -21,6 +22,7 @@ mod reader;
 mod settings;
 pub mod topics;
 mod transactor;
+mod watch;
 
 pub use client::client_config;
 pub use figures::Figures;

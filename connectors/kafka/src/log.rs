@@ -1,6 +1,6 @@
 //! A worker's hold on the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,13 +12,15 @@ use crate::client::{client_config, consumer_config, failed};
 use crate::figures::Figures;
 use crate::hold::{Hold, Member, Owned};
 use crate::inbox::Event;
+use crate::leftover::{MARK_BYTES, OTHERS};
 use crate::message;
 use crate::names::Names;
 use crate::plant;
 use crate::producer::KafkaProducer;
 use crate::reader::KafkaReader;
 use crate::settings::Settings;
-use crate::transactor::{RETRY_MILLIS, Transaction, Transactor};
+use crate::transactor::{Group, Transaction, Transactor};
+use crate::watch::RETRY_MILLIS;
 
 /// Bytes of records that one poll gives.
 const POLL_BYTES: usize = 8 << 20;
@@ -50,6 +52,9 @@ pub struct Join<'a> {
     pub slot: &'a str,
     /// The topics it reads.
     pub topics: &'a [String],
+    /// The topics that its transactions write to, as far as they are known: what a worker before it in its slot left open
+    /// there is ended first.
+    pub writes: &'a [String],
     /// How partitions are shared out; the same for all workers of the group.
     pub sharing: Sharing,
     /// Where it begins.
@@ -63,6 +68,8 @@ pub struct KafkaLog {
     transactor: Transactor,
     settings: Settings,
     name: String,
+    reads: Vec<String>,
+    writes: Vec<String>,
     /// What the stage was told to be ours.
     told: BTreeMap<Partition, Owned>,
     /// The numbers of partitions of topics that were written to.
@@ -114,6 +121,7 @@ impl KafkaLog {
         let mut config = client_config(settings, &name).map_err(failed)?;
         config
             .set("transactional.id", &name)
+            .set("message.max.bytes", (settings.max_record + MARK_BYTES).to_string())
             .set("transaction.timeout.ms", millis(settings.transaction_timeout))
             // As long as librdkafka lets it be: a request that times out is sent again, and its late first copy could end
             // the next transaction.
@@ -131,8 +139,9 @@ impl KafkaLog {
             hold: Hold::join(member)?,
             transactor,
             settings: settings.clone(),
-
             name,
+            reads: join.topics.to_vec(),
+            writes: join.writes.to_vec(),
             told: BTreeMap::new(),
             counts: BTreeMap::new(),
             producer: None,
@@ -163,17 +172,57 @@ impl KafkaLog {
         }
         Ok(())
     }
+}
 
-    fn reader(&mut self) -> Result<&mut KafkaReader, LogError> {
-        if self.reader.is_none() {
-            self.reader = Some(KafkaReader::open(&self.settings, &self.name)?);
-        }
-        self.reader.as_mut().ok_or_else(|| failed("no reader"))
+impl KafkaLog {
+    /// Ends what a broker forgot to end: in these partitions, where the transaction before wrote, and in the group's offsets.
+    fn make_clear(&mut self, written: &BTreeSet<Partition>) -> Result<(), LogError> {
+        let reader = open(&mut self.reader, &self.settings, &self.name)?;
+        let hold = &self.hold;
+        let metadata = hold.metadata();
+        let group = Group {
+            metadata: metadata.as_ref(),
+            is_lost: &|| hold.is_lost(),
+            committed: &|partitions| hold.committed(partitions.iter().cloned()),
+            inputs: &|| partitions(hold, &self.reads),
+            outputs: &|| partitions(hold, &self.writes),
+        };
+        self.transactor.settle(&group)?;
+        self.transactor.make_clear(written, &group, reader)
     }
+}
+
+/// The reader, made when it is first needed.
+fn open<'a>(
+    reader: &'a mut Option<KafkaReader>,
+    settings: &Settings,
+    name: &str,
+) -> Result<&'a mut KafkaReader, LogError> {
+    match reader {
+        Some(reader) => Ok(reader),
+        None => Ok(reader.insert(KafkaReader::open(settings, name)?)),
+    }
+}
+
+/// All partitions of some topics, of those that there are.
+fn partitions(hold: &Hold, topics: &[String]) -> Result<Vec<Partition>, LogError> {
+    let mut partitions = Vec::new();
+    for topic in topics {
+        let count = match hold.partition_count(topic) {
+            Err(LogError::Unknown(_)) => 0,
+            count => count?,
+        };
+        partitions.extend((0..count).map(|number| Partition::new(topic.as_str(), number)));
+    }
+    Ok(partitions)
 }
 
 impl Log for KafkaLog {
     fn poll(&mut self, wait: Duration) -> Result<Vec<Polled>, LogError> {
+        if self.transactor.has_tried() && self.hold.waits_for_offsets(OTHERS) {
+            // They may be waited for because of a transaction of ours.
+            self.make_clear(&BTreeSet::new())?;
+        }
         let mut polled = Vec::new();
         for event in self.hold.take(wait, POLL_BYTES, self.is_paused)? {
             polled.push(match event {
@@ -211,16 +260,23 @@ impl Log for KafkaLog {
             // Also where it does not move: so every transaction is bound to the group's generation, and can be found.
             offsets.insert(partition.clone(), part.through.unwrap_or(owned.committed));
         }
-        let Some(metadata) = plant::metadata(ownership.metadata.clone(), &self.settings, &self.name) else {
-            return Err(failed("the group has not said yet who has what"));
-        };
-        self.transactor.run(&Transaction {
+        let moves = |(_, part): &&(Partition, Part)| part.through.is_some();
+        let witness = parts.iter().find(moves).or_else(|| parts.first());
+        let transaction = Transaction {
             outputs: parts.iter().flat_map(|(_, part)| &part.outputs).collect(),
+            witness: witness.and_then(|(partition, _)| offsets.get(partition).map(|next| (partition, *next))),
             offsets: offsets.clone(),
-            metadata: &metadata,
+        };
+        let metadata = plant::metadata(ownership.metadata.clone(), &self.settings, &self.name);
+        let group = Group {
+            metadata: metadata.as_deref(),
             is_lost: &|| self.hold.is_lost(),
-            committed: &|partitions| self.hold.committed(partitions.keys().cloned()),
-        })?;
+            committed: &|partitions| self.hold.committed(partitions.iter().cloned()),
+            inputs: &|| partitions(&self.hold, &self.reads),
+            outputs: &|| partitions(&self.hold, &self.writes),
+        };
+        let reader = open(&mut self.reader, &self.settings, &self.name)?;
+        self.transactor.run(&transaction, &group, reader)?;
         for (partition, next) in offsets {
             if let Some(owned) = ownership.partitions.get_mut(&partition) {
                 owned.committed = next;
@@ -252,8 +308,10 @@ impl Log for KafkaLog {
         // A transaction of the worker before us may be open for as long as it may last, and for the brokers' round.
         let patience = self.settings.transaction_timeout.duration() * 2 + Duration::from_secs(15);
         let deadline = Instant::now() + patience;
-        self.reader()?;
-        let (hold, Some(reader)) = (&self.hold, &mut self.reader) else { return Err(failed("no reader")) };
+        // What we left open ourselves would be waited for in vain.
+        self.make_clear(&BTreeSet::from([partition.clone()]))?;
+        let reader = open(&mut self.reader, &self.settings, &self.name)?;
+        let hold = &self.hold;
         reader.replay(partition, since, deadline, &|| hold.beat(), each)
     }
 

@@ -12,8 +12,9 @@ use rdkafka::producer::BaseRecord;
 use rdkafka::util::IntoOpaque;
 
 use crate::client::number;
+use crate::leftover::{MARK, Mark};
 
-/// A record that was read.
+/// A record that was read, without the mark of its transaction.
 pub fn record(message: &BorrowedMessage<'_>, partition: Partition) -> Record {
     let bytes = |bytes: Option<&[u8]>| bytes.map_or_else(Bytes::new, Bytes::copy_from_slice);
     Record {
@@ -23,14 +24,22 @@ pub fn record(message: &BorrowedMessage<'_>, partition: Partition) -> Record {
         append_time: message.timestamp().to_millis().unwrap_or_default().saturating_mul(1_000),
         key: bytes(message.key()),
         value: bytes(message.payload()),
-        headers: headers(message),
+        headers: headers(message).filter(|header| &*header.name != MARK).collect(),
     }
+}
+
+/// The mark of its transaction, if it has one.
+pub fn mark(message: &BorrowedMessage<'_>) -> Option<Mark> {
+    headers(message)
+        .filter(|header| &*header.name == MARK)
+        .last()
+        .and_then(|header| Mark::parse(&header.value))
 }
 
 /// The headers of a message. Names that are not UTF-8 get U+FFFD for what cannot be read: the safe way to them panics on
 /// such a name, and anyone who may write to an input topic can send one.
 #[allow(unsafe_code, reason = "rdkafka's own reading of headers panics on names that are not UTF-8")]
-fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
+fn headers(message: &BorrowedMessage<'_>) -> impl Iterator<Item = Header> {
     let mut list = ptr::null_mut();
     let mut found = Vec::new();
     // SAFETY: the message lives as long as its borrow, and its headers, names and values as long as the message; all of
@@ -39,7 +48,7 @@ fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
         if bindings::rd_kafka_message_headers(message.ptr(), &mut list)
             != bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
         {
-            return found;
+            return found.into_iter();
         }
         for index in 0..bindings::rd_kafka_header_cnt(list) {
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null::<c_void>(), 0_usize);
@@ -56,12 +65,13 @@ fn headers(message: &BorrowedMessage<'_>) -> Vec<Header> {
             found.push(Header { name, value });
         }
     }
-    found
+    found.into_iter()
 }
 
-/// A record to be written; an empty key or value is none.
+/// A record to be written; an empty key or value is none. `mark` is that of its transaction.
 pub fn to_send<'a, D: IntoOpaque>(
     output: &'a Output,
+    mark: Option<&str>,
     topic: &'a str,
     opaque: D,
 ) -> BaseRecord<'a, [u8], [u8], D> {
@@ -73,10 +83,13 @@ pub fn to_send<'a, D: IntoOpaque>(
     if !output.value.is_empty() {
         record = record.payload(&output.value[..]);
     }
-    if !output.headers.is_empty() {
-        let mut headers = OwnedHeaders::new_with_capacity(output.headers.len());
+    if !output.headers.is_empty() || mark.is_some() {
+        let mut headers = OwnedHeaders::new_with_capacity(output.headers.len() + 1);
         for header in &output.headers {
             headers = headers.insert(KafkaHeader { key: &header.name, value: Some(&*header.value) });
+        }
+        if let Some(mark) = mark {
+            headers = headers.insert(KafkaHeader { key: MARK, value: Some(mark) });
         }
         record = record.headers(headers);
     }

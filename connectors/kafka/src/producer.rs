@@ -89,7 +89,7 @@ impl KafkaProducer {
         for output in outputs {
             let topic = self.names.topic(output.partition.topic.as_str());
             wait.lock().open += 1;
-            let mut record = message::to_send(output, &topic, Arc::clone(&wait));
+            let mut record = message::to_send(output, None, &topic, Arc::clone(&wait));
             loop {
                 record = match producer.send(record) {
                     Ok(()) => break,

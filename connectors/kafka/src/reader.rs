@@ -1,6 +1,6 @@
 //! Reads the log outside of any group.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use killick_stages::ports::{LogError, Reader};
@@ -9,7 +9,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::client::{self, ASK, Plain, client_config, consumer_config, failed, failed_at};
+use crate::client::{self, ASK, Plain, consumer_config, failed, failed_at};
+use crate::leftover::{Mark, stays_open};
 use crate::message;
 use crate::names::Names;
 use crate::settings::Settings;
@@ -48,8 +49,11 @@ impl Clients {
             .set("enable.partition.eof", "true")
             .set("statistics.interval.ms", "0")
             .set("fetch.wait.max.ms", "10");
-        let mut uncommitted = client_config(settings, name).map_err(failed)?;
-        uncommitted.set("isolation.level", "read_uncommitted");
+        let mut uncommitted = consumer_config(settings, name, &group).map_err(failed)?;
+        uncommitted
+            .set("isolation.level", "read_uncommitted")
+            .set("statistics.interval.ms", "0")
+            .set("fetch.wait.max.ms", "10");
         Ok(Self {
             consumer: config.create_with_context(Plain).map_err(failed)?,
             uncommitted: uncommitted.create_with_context(Plain).map_err(failed)?,
@@ -98,7 +102,7 @@ impl KafkaReader {
         let (_, end) = self.or_anew(seen)?;
         while self.range(partition)?.1 < end {
             if Instant::now() > deadline {
-                return Err(failed(format!("a transaction on {partition} stays open")));
+                return Err(stays_open(&partition.to_string()));
             }
             beat();
             std::thread::sleep(LOOK);
@@ -118,6 +122,51 @@ impl KafkaReader {
             records.into_iter().filter(|record| record.offset < end).for_each(&mut *each);
         }
         Ok(())
+    }
+
+    /// The ends of partitions, with what is not committed yet.
+    pub(crate) fn ends(&mut self, partitions: &[Partition]) -> Result<BTreeMap<Partition, u64>, LogError> {
+        let ends = ends(&self.clients.uncommitted, &self.names, partitions);
+        self.or_anew(ends)
+    }
+
+    /// The ends of what is beyond all transactions that are open.
+    pub(crate) fn stable_ends(
+        &mut self,
+        partitions: &[Partition],
+    ) -> Result<BTreeMap<Partition, u64>, LogError> {
+        let ends = ends(&self.clients.consumer, &self.names, partitions);
+        self.or_anew(ends)
+    }
+
+    /// The mark on the first record of a partition that belongs to a transaction which is open there.
+    pub(crate) fn first_mark(&mut self, partition: &Partition) -> Result<Option<Mark>, LogError> {
+        let stable = self.stable_ends(std::slice::from_ref(partition))?.remove(partition).unwrap_or_default();
+        let found = self.mark_at(partition, stable);
+        let unassigned = self.clients.uncommitted.unassign().map_err(failed);
+        self.or_anew(found.and_then(|found| unassigned.map(|()| found)))
+    }
+
+    /// The mark on the record at an offset or next behind it, committed or not; none if none comes soon.
+    fn mark_at(&self, partition: &Partition, offset: u64) -> Result<Option<Mark>, LogError> {
+        let mut list = TopicPartitionList::new();
+        let name = self.names.topic(partition.topic.as_str());
+        list.add_partition_offset(&name, client::number(partition), client::offset(offset)?)
+            .map_err(failed)?;
+        let consumer = &self.clients.uncommitted;
+        consumer.assign(&list).map_err(failed)?;
+        let deadline = Instant::now() + ASK;
+        while Instant::now() < deadline {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => return Ok(message::mark(&message)),
+                Some(Err(error)) if client::is_away(&error) => {}
+                Some(Err(error)) => {
+                    return Err(failed_at(format_args!("{partition} at offset {offset}"), &error));
+                }
+                None => {}
+            }
+        }
+        Ok(None)
     }
 
     /// The offset of the first record appended at or after a time; none if there is none.
@@ -151,6 +200,32 @@ impl KafkaReader {
         self.stands = Some((partition.clone(), from));
         Ok(())
     }
+}
+
+/// Asked together, as this client's isolation level sees them.
+fn ends(
+    consumer: &BaseConsumer<Plain>,
+    names: &Names,
+    partitions: &[Partition],
+) -> Result<BTreeMap<Partition, u64>, LogError> {
+    let mut ends = BTreeMap::new();
+    if partitions.is_empty() {
+        return Ok(ends);
+    }
+    let mut list = client::list(names, partitions);
+    list.set_all_offsets(Offset::End).map_err(failed)?;
+    let found = consumer
+        .offsets_for_times(list, ASK)
+        .map_err(|error| failed_at(format_args!("the end of {}", partitions[0]), &error))?;
+    for entry in found.elements() {
+        let partition = names.partition_of(entry.topic(), entry.partition());
+        entry.error().map_err(|error| failed_at(format_args!("the end of {partition}"), &error))?;
+        let Offset::Offset(end) = entry.offset() else {
+            return Err(failed(format!("the brokers do not say where {partition} ends")));
+        };
+        ends.insert(partition, u64::try_from(end).unwrap_or_default());
+    }
+    Ok(ends)
 }
 
 fn watermarks(

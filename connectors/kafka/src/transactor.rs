@@ -3,38 +3,32 @@
 //! Each transaction commits, beside every input offset, a token that no other one has. After an error, or after any
 //! sign that a request may have been sent twice, the producer is thrown away: the next one's start ends whatever the old
 //! one left, and then the tokens say for certain whether the transaction is in the log. That closes the hole which
-//! KIP-890 closes for clients that have it: a late copy of one transaction's end that ends the next one.
+//! KIP-890 closes for clients that have it: a late copy of one transaction's end that ends the next one. What a broker
+//! does not end at that start, though it should, is dealt with in [`crate::leftover`].
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use killick_stages::ports::LogError;
 use killick_stages::record::{Output, Partition};
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
-use rdkafka::producer::{DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::statistics::Statistics;
+use rdkafka::producer::{Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::util::Timeout;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use crate::client::{self, failed};
 use crate::figures::Figures;
+use crate::leftover::Mark;
 use crate::message;
 use crate::names::Names;
 use crate::plant;
+use crate::reader::KafkaReader;
+use crate::watch::{Context, Watch};
 
-/// How long librdkafka waits before it sends a request again, in milliseconds; it takes a fifth off or adds it.
-pub const RETRY_MILLIS: u64 = 400;
-/// A call that takes longer gives reason to doubt: a request of it may have been sent twice. It is less than any wait
-/// before a second copy, so no second copy goes unnoticed: what librdkafka tells of by itself comes later than the next
-/// transaction begins.
-const SLOW: Duration = Duration::from_millis(RETRY_MILLIS * 3 / 4);
 /// How long the start of a producer may take.
 const START: Duration = Duration::from_secs(30);
 
@@ -47,30 +41,80 @@ pub struct Transaction<'a> {
     pub outputs: Vec<&'a Output>,
     /// The input offsets after it, of every partition that it concerns.
     pub offsets: BTreeMap<Partition, u64>,
-    /// The group's generation in which these partitions are ours.
-    pub metadata: &'a ConsumerGroupMetadata,
-    /// Whether the group has taken the partitions away.
-    pub is_lost: &'a dyn Fn() -> bool,
-    /// Reads back what the group has.
-    pub committed: ReadBack<'a>,
+    /// One of these, best one that moves: by it others can find out whether the transaction is in the log.
+    pub witness: Option<(&'a Partition, u64)>,
 }
 
-/// Reads back what the group has in these partitions.
-type ReadBack<'a> = &'a dyn Fn(&BTreeMap<Partition, u64>) -> Result<Committed, LogError>;
+/// The group for which transactions are made.
+pub struct Group<'a> {
+    /// Its generation in which the partitions are ours.
+    pub metadata: Option<&'a ConsumerGroupMetadata>,
+    /// Whether it has taken the partitions away.
+    pub is_lost: &'a dyn Fn() -> bool,
+    /// Reads back what it has in these partitions; waits, but not for ever, for transactions that are under way.
+    pub committed: &'a dyn Fn(&[Partition]) -> Result<Committed, LogError>,
+    /// All partitions that it reads.
+    pub inputs: &'a dyn Fn() -> Result<Vec<Partition>, LogError>,
+    /// All partitions that its workers write to, as far as they are known beforehand.
+    pub outputs: &'a dyn Fn() -> Result<Vec<Partition>, LogError>,
+}
 
 /// The producer of one worker.
 pub struct Transactor {
     config: ClientConfig,
-    names: Names,
-    id: String,
-    timeout: Duration,
+    pub(crate) names: Names,
+    pub(crate) id: String,
+    pub(crate) timeout: Duration,
     /// What tells the tokens of this process from those of others in its slot.
     nonce: u64,
     count: u64,
     producer: Option<(ThreadedProducer<Context>, Arc<Watch>)>,
-    /// What the last transaction committed, until it is beyond doubt.
-    last: Option<(String, BTreeMap<Partition, u64>)>,
+    /// The transaction before; none in a process that has just begun.
+    pub(crate) last: Option<Last>,
+    /// Where nothing is open that was begun before the producer was made.
+    pub(crate) clear: BTreeSet<Partition>,
+    /// Whether that is so of the group's offsets, and of all that was written to before.
+    pub(crate) is_clear: bool,
+    /// Where something is open that is in the log: the next transaction that writes there ends it.
+    pub(crate) carried: BTreeSet<Partition>,
     figures: Arc<Figures>,
+}
+
+/// A transaction that was tried.
+pub struct Last {
+    /// Its name.
+    pub token: String,
+    /// The offsets that it committed, if it did.
+    pub offsets: BTreeMap<Partition, u64>,
+    /// Where it wrote.
+    pub wrote: BTreeSet<Partition>,
+    /// What became of it.
+    pub fate: Fate,
+    /// Whether it is of a process before this one.
+    pub is_found: bool,
+    /// Partitions that are still ours, by which a doubt is cleared up.
+    unsettled: Vec<Partition>,
+    /// Whether it is in the log, though it was told to have failed.
+    is_untold: bool,
+}
+
+impl Last {
+    /// One that was found, of a process before this one.
+    pub fn found(token: String, offsets: BTreeMap<Partition, u64>, fate: Fate) -> Self {
+        let wrote = BTreeSet::new();
+        Self { token, offsets, wrote, fate, is_found: true, unsettled: Vec::new(), is_untold: false }
+    }
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in the log.
+    Committed,
+    /// It is not in the log.
+    Aborted,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// How an attempt ended.
@@ -101,102 +145,155 @@ impl Transactor {
             count: 0,
             producer: None,
             last: None,
+            clear: BTreeSet::new(),
+            is_clear: false,
+            carried: BTreeSet::new(),
             figures,
         }
     }
 
     /// Makes a transaction durable, or leaves nothing of it behind.
-    pub fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), LogError> {
-        self.settle(transaction)?;
+    pub fn run(
+        &mut self,
+        transaction: &Transaction<'_>,
+        group: &Group<'_>,
+        reader: &mut KafkaReader,
+    ) -> Result<(), LogError> {
+        self.settle(group)?;
+        if self.is_told(transaction)? {
+            return Ok(());
+        }
+        let wrote = partitions(&transaction.outputs);
+        self.make_clear(&wrote, group, reader)?;
         let token = format!("{}/{:016x}/{}", self.id, self.nonce, self.count);
         self.count += 1;
         let begun = Instant::now();
         if plant::has("offsets_first") {
-            let _ = self.attempt(
-                &Transaction { outputs: Vec::new(), offsets: transaction.offsets.clone(), ..*transaction },
-                &token,
-            );
+            let offsets = transaction.offsets.clone();
+            let only_offsets = Transaction { outputs: Vec::new(), offsets, ..*transaction };
+            let _ = self.attempt(&only_offsets, group, &token);
             plant::point("after_offsets_first");
         }
-        let outcome = self.attempt(transaction, &token);
+        let outcome = self.attempt(transaction, group, &token);
         let took = begun.elapsed();
+        let last = self.last.insert(Last {
+            token,
+            unsettled: transaction.offsets.keys().cloned().collect(),
+            offsets: transaction.offsets.clone(),
+            wrote,
+            fate: Fate::Unknown,
+            is_found: false,
+            is_untold: false,
+        });
         match outcome {
             Ok(()) => {
+                last.fate = Fate::Committed;
+                self.carried.retain(|partition| !last.wrote.contains(partition));
                 Figures::add(&self.figures.commits, 1);
-                Figures::add(
-                    &self.figures.commit_micros,
-                    u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                );
-                self.last = Some((token, transaction.offsets.clone()));
+                let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                Figures::add(&self.figures.commit_micros, micros);
                 Ok(())
             }
             Err(_) if plant::has("errors_ignored") => Ok(()),
             Err(Failed::Fenced) => {
+                last.unsettled.clear();
                 Figures::add(&self.figures.aborts, 1);
                 self.discard();
                 let partition = transaction.offsets.keys().next().cloned();
                 Err(partition.map_or_else(|| failed("the slot is another worker's"), LogError::Lost))
             }
             Err(Failed::Not(error)) => {
-                Figures::add(&self.figures.aborts, 1);
+                self.is_aborted()?;
                 self.discard();
                 Err(error)
             }
             Err(Failed::Unknown(error)) => {
                 info!(worker = self.id, %error, ?took, "a commit of which nobody knows; asking the group");
                 self.discard();
-                // The next producer's start ends what this one left: then the group's offsets are final.
-                self.producer()?;
-                let found = (transaction.committed)(&transaction.offsets)?;
-                match holds(&found, &token, &transaction.offsets) {
-                    Some(true) => {
-                        Figures::add(&self.figures.commits, 1);
-                        self.last = None;
-                        Ok(())
-                    }
-                    Some(false) => {
-                        Figures::add(&self.figures.aborts, 1);
-                        Err(error)
-                    }
-                    None => Err(torn(&token)),
-                }
+                self.settle(group)?;
+                if self.is_told(transaction)? { Ok(()) } else { Err(error) }
             }
         }
+    }
+
+    /// Whether this process has tried a transaction.
+    pub fn has_tried(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| !last.is_found)
     }
 
     /// Partitions that went are others' word.
     pub fn forget(&mut self, partition: &Partition) {
-        if let Some((_, offsets)) = &mut self.last {
-            offsets.remove(partition);
+        if let Some(last) = &mut self.last {
+            last.unsettled.retain(|unsettled| unsettled != partition);
         }
     }
 
-    /// Clears up a doubt about what was committed before.
-    fn settle(&mut self, transaction: &Transaction<'_>) -> Result<(), LogError> {
+    /// Clears up a doubt about the transaction before.
+    pub fn settle(&mut self, group: &Group<'_>) -> Result<(), LogError> {
         let doubt = self.producer.as_ref().and_then(|(_, watch)| watch.take_doubt());
-        let Some(why) = doubt.filter(|_| !plant::has("doubt_ignored")) else { return Ok(()) };
-        debug!(worker = self.id, why, "a doubt; taking another producer");
-        self.discard();
-        self.producer()?;
-        let Some((token, offsets)) = self.last.clone().filter(|(_, offsets)| !offsets.is_empty()) else {
+        if let Some(why) = doubt.filter(|_| !plant::has("doubt_ignored")) {
+            debug!(worker = self.id, why, "a doubt; taking another producer");
+            self.discard();
+        } else if self.last.as_ref().is_none_or(|last| last.fate != Fate::Unknown) {
             return Ok(());
-        };
-        let found = (transaction.committed)(&offsets)?;
-        match holds(&found, &token, &offsets) {
-            Some(true) => {
-                self.last = None;
+        }
+        // Its start ends what the one before left: then the group's offsets are final.
+        self.producer()?;
+        let is_open = |last: &&mut Last| last.fate != Fate::Aborted && !last.unsettled.is_empty();
+        let Some(last) = self.last.as_mut().filter(is_open) else { return Ok(()) };
+        let found = (group.committed)(&last.unsettled)?;
+        match (holds(&found, last), last.fate) {
+            (Some(true), Fate::Unknown) => {
+                (last.fate, last.is_untold) = (Fate::Committed, true);
+                self.carried.retain(|partition| !last.wrote.contains(partition));
+                Figures::add(&self.figures.commits, 1);
                 Ok(())
             }
+            (Some(true), _) => {
+                last.unsettled.clear();
+                Ok(())
+            }
+            (Some(false), Fate::Unknown) => self.is_aborted(),
             // What was told to be durable is not: what is in memory rests on it, and has to go.
-            Some(false) => Err(LogError::Over(format!(
-                "the transaction {token} was committed and is not in the log: the next start does its work again"
+            (Some(false), _) => Err(LogError::Over(format!(
+                "the transaction {} was committed and is not in the log: the next start does its work again",
+                last.token
             ))),
-            None => Err(torn(&token)),
+            (None, _) => Err(torn(&last.token)),
         }
     }
 
-    fn attempt(&mut self, transaction: &Transaction<'_>, token: &str) -> Result<(), Failed> {
+    /// Whether this is the transaction before, which is in the log though it was told to have failed, and is tried again.
+    fn is_told(&mut self, transaction: &Transaction<'_>) -> Result<bool, LogError> {
+        let Some(last) = self.last.as_mut().filter(|last| last.is_untold) else { return Ok(false) };
+        last.is_untold = false;
+        // None where all of it went to others, and came back with other work.
+        let is_ours = !std::mem::take(&mut last.unsettled).is_empty();
+        let is_same = |(partition, next)| last.offsets.get(partition) == Some(next);
+        if is_ours && !transaction.offsets.iter().all(is_same) {
+            let why = format!("the transaction {} is in the log, and another one was given", last.token);
+            return Err(LogError::Over(why));
+        }
+        Ok(is_ours)
+    }
+
+    /// The transaction before is not in the log.
+    fn is_aborted(&mut self) -> Result<(), LogError> {
+        Figures::add(&self.figures.aborts, 1);
+        let Some(last) = &mut self.last else { return Ok(()) };
+        last.fate = Fate::Aborted;
+        // What it was to carry on is undone with it.
+        if last.wrote.is_disjoint(&self.carried) { Ok(()) } else { Err(torn(&last.token)) }
+    }
+
+    fn attempt(
+        &mut self,
+        transaction: &Transaction<'_>,
+        group: &Group<'_>,
+        token: &str,
+    ) -> Result<(), Failed> {
         let offsets = self.offsets(&transaction.offsets, token).map_err(Failed::Not)?;
+        let mark = transaction.witness.map(|(partition, next)| Mark::of(token, partition, next).to_string());
         let (names, timeout) = (self.names.clone(), self.timeout);
         let (producer, watch) = self.producer().map_err(Failed::Not)?;
         watch.begin();
@@ -204,8 +301,14 @@ impl Transactor {
         let not = |error: KafkaError| Failed::Not(failed(error));
         producer.begin_transaction().map_err(not)?;
         let deadline = Instant::now() + timeout;
+        let mut marked = BTreeSet::new();
+        let mut before = None;
         for output in &transaction.outputs {
-            send(producer, watch, &names, output, deadline).map_err(Failed::Not)?;
+            // The first one in each partition says whose it is. Those for one partition mostly stand together.
+            let is_first = before != Some(&output.partition) && marked.insert(&output.partition);
+            before = Some(&output.partition);
+            let mark = mark.as_deref().filter(|_| is_first);
+            send(producer, watch, &names, output, mark, deadline).map_err(Failed::Not)?;
         }
         plant::point("after_send");
         // The commit waits for deliveries in steps of 100 ms; this waits for the last one. Before the offsets: as long as
@@ -215,7 +318,9 @@ impl Transactor {
         while producer.in_flight_count() > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_micros(100));
         }
-        let metadata = transaction.metadata;
+        let Some(metadata) = group.metadata else {
+            return Err(Failed::Not(failed("the group has not said yet who has what")));
+        };
         let begun = Instant::now();
         loop {
             match producer.send_offsets_to_transaction(&offsets, metadata, Timeout::Never) {
@@ -229,7 +334,7 @@ impl Transactor {
         }
         watch.took(begun.elapsed());
         plant::point("after_send_offsets");
-        if (transaction.is_lost)() {
+        if (group.is_lost)() {
             return Err(Failed::Not(failed("the group has taken the partitions away")));
         }
         plant::point("before_commit");
@@ -248,7 +353,7 @@ impl Transactor {
         }
     }
 
-    fn offsets(
+    pub fn offsets(
         &self,
         offsets: &BTreeMap<Partition, u64>,
         token: &str,
@@ -264,7 +369,7 @@ impl Transactor {
     }
 
     /// The producer; a new one ends whatever one of the same name has open.
-    fn producer(&mut self) -> Result<&(ThreadedProducer<Context>, Arc<Watch>), LogError> {
+    pub fn producer(&mut self) -> Result<&(ThreadedProducer<Context>, Arc<Watch>), LogError> {
         if self.producer.is_none() {
             let watch = Arc::new(Watch::default());
             let context = Context { watch: Arc::clone(&watch), names: self.names.clone() };
@@ -291,8 +396,10 @@ impl Transactor {
     }
 
     /// Throws the producer away, and ends its transaction if that is quickly done; else the next one's start ends it.
-    fn discard(&mut self) {
+    pub fn discard(&mut self) {
         let Some((producer, _)) = self.producer.take() else { return };
+        self.clear.clear();
+        self.is_clear = false;
         Figures::add(&self.figures.rebuilds, 1);
         // What is in flight would hold up the abort: it is void.
         producer.purge(rdkafka::producer::PurgeConfig::default().queue().inflight());
@@ -303,16 +410,31 @@ impl Transactor {
 }
 
 /// Whether the group has what a transaction committed: all of it, nothing, or a part of it.
-fn holds(found: &Committed, token: &str, offsets: &BTreeMap<Partition, u64>) -> Option<bool> {
-    let has = |(partition, next): (&Partition, &u64)| {
-        found.get(partition).is_some_and(|(offset, text)| offset == next && text == token)
+fn holds(found: &Committed, last: &Last) -> Option<bool> {
+    let has = |partition: &&Partition| {
+        let found = found.get(*partition);
+        found
+            .is_some_and(|(offset, text)| last.offsets.get(*partition) == Some(offset) && *text == last.token)
     };
-    let held = offsets.iter().filter(|entry| has(*entry)).count();
-    match held {
+    match last.unsettled.iter().filter(has).count() {
         0 => Some(false),
-        all if all == offsets.len() => Some(true),
+        all if all == last.unsettled.len() => Some(true),
         _ => None,
     }
+}
+
+/// The partitions that are written to.
+fn partitions(outputs: &[&Output]) -> BTreeSet<Partition> {
+    let mut partitions = BTreeSet::new();
+    let mut before = None;
+    for output in outputs {
+        // Those for one partition mostly stand together.
+        if before != Some(&output.partition) && !partitions.contains(&output.partition) {
+            partitions.insert(output.partition.clone());
+        }
+        before = Some(&output.partition);
+    }
+    partitions
 }
 
 fn torn(token: &str) -> LogError {
@@ -321,16 +443,18 @@ fn torn(token: &str) -> LogError {
     ))
 }
 
-fn send(
+/// Hands a record to a producer.
+pub fn send(
     producer: &ThreadedProducer<Context>,
     watch: &Watch,
     names: &Names,
     output: &Output,
+    mark: Option<&str>,
     deadline: Instant,
 ) -> Result<(), LogError> {
     let topic = names.topic(output.partition.topic.as_str());
     watch.expect(1);
-    let mut record = message::to_send(output, &topic, ());
+    let mut record = message::to_send(output, mark, &topic, ());
     loop {
         record = match producer.send(record) {
             Ok(()) => return Ok(()),
@@ -357,151 +481,6 @@ fn send(
 }
 
 /// The brokers take less than we were told.
-fn too_large(partition: &Partition, size: usize) -> LogError {
+pub fn too_large(partition: &Partition, size: usize) -> LogError {
     LogError::TooLarge { partition: partition.clone(), size, limit: size.saturating_sub(1) }
-}
-
-/// What is known of deliveries, and what gives reason to doubt.
-#[derive(Default)]
-pub struct Watch {
-    deliveries: Mutex<Deliveries>,
-    delivered: Condvar,
-    is_doubtful: AtomicBool,
-    doubt: Mutex<Option<String>>,
-    retries: AtomicI64,
-}
-
-#[derive(Default)]
-struct Deliveries {
-    expected: usize,
-    done: usize,
-    failed: Option<LogError>,
-}
-
-impl Watch {
-    fn begin(&self) {
-        *self.deliveries.lock().unwrap_or_else(PoisonError::into_inner) = Deliveries::default();
-    }
-
-    fn expect(&self, count: usize) {
-        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).expected += count;
-    }
-
-    /// Waits until all that was sent is delivered.
-    fn wait(&self, deadline: Instant) -> Result<(), LogError> {
-        let mut deliveries = self.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(error) = deliveries.failed.take() {
-                return Err(error);
-            }
-            if deliveries.done >= deliveries.expected {
-                return Ok(());
-            }
-            let rest = deadline.saturating_duration_since(Instant::now());
-            if rest.is_zero() {
-                return Err(failed("the brokers did not take the records in time"));
-            }
-            deliveries =
-                self.delivered.wait_timeout(deliveries, rest).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    fn doubt(&self, why: &str) {
-        self.doubt.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why.to_owned());
-        self.is_doubtful.store(true, Ordering::Release);
-    }
-
-    /// A call that offsets or the end of a transaction went out with took so long.
-    fn took(&self, span: Duration) {
-        if span > SLOW {
-            self.doubt("a slow commit");
-        }
-    }
-
-    fn take_doubt(&self) -> Option<String> {
-        if !self.is_doubtful.swap(false, Ordering::Acquire) {
-            return None;
-        }
-        self.doubt.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// Where librdkafka calls back.
-pub struct Context {
-    watch: Arc<Watch>,
-    names: Names,
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        client::tell(&error, reason);
-        self.watch.doubt(reason);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let retries: i64 = statistics
-            .brokers
-            .values()
-            .map(|broker| {
-                i64::try_from(broker.req_timeouts).unwrap_or_default()
-                    + i64::try_from(broker.txretries).unwrap_or_default()
-            })
-            .sum();
-        if self.watch.retries.swap(retries, Ordering::Relaxed) < retries {
-            self.watch.doubt("requests were sent again");
-        }
-    }
-}
-
-impl ProducerContext for Context {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let mut deliveries = self.watch.deliveries.lock().unwrap_or_else(PoisonError::into_inner);
-        deliveries.done += 1;
-        if let Err((error, message)) = result {
-            let partition = self.names.partition_of(message.topic(), message.partition());
-            let error = match error.rdkafka_error_code() {
-                Some(
-                    RDKafkaErrorCode::UnknownPartition
-                    | RDKafkaErrorCode::UnknownTopic
-                    | RDKafkaErrorCode::UnknownTopicOrPartition,
-                ) => LogError::Unknown(partition),
-                Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    too_large(&partition, message.payload_len() + message.key_len())
-                }
-                _ => client::failed_at(format_args!("a record for {partition}"), error),
-            };
-            if deliveries.failed.is_none() {
-                warn!(%error, "a record was not taken");
-                deliveries.failed = Some(error);
-            }
-        }
-        let is_over = deliveries.done >= deliveries.expected || deliveries.failed.is_some();
-        drop(deliveries);
-        if is_over {
-            self.watch.delivered.notify_all();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_second_copy_of_a_request_goes_out_before_its_call_is_in_doubt() {
-        // Librdkafka takes up to a fifth off the pause before it sends a request again.
-        assert!(SLOW < Duration::from_millis(RETRY_MILLIS) * 4 / 5);
-        let watch = Watch::default();
-        watch.took(SLOW);
-        assert_eq!(watch.take_doubt(), None);
-        watch.took(Duration::from_millis(RETRY_MILLIS) * 4 / 5);
-        assert!(watch.take_doubt().is_some());
-        assert_eq!(watch.take_doubt(), None);
-    }
 }

@@ -46,6 +46,7 @@ impl log::Subject for Kafka {
             group,
             slot: &slot.to_string(),
             topics: &topics.into_iter().collect::<Vec<_>>(),
+            writes: &[],
             sharing: Sharing::Sticky,
             start: Start::FirstKept,
         };

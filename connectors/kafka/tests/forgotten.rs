@@ -151,6 +151,7 @@ fn a_worker_that_was_told_of_no_brokers_asks_again_or_is_over() {
         group: "dedup",
         slot: "0",
         topics: &topics,
+        writes: &[],
         sharing: Sharing::Sticky,
         start: Start::Committed,
     };

@@ -81,6 +81,7 @@ fn transact(server: &Server, settings: &Settings) -> Result<(), LogError> {
         group: "dedup",
         slot: "0",
         topics: &[route::ACCEPTED.to_owned()],
+        writes: &[],
         sharing: Sharing::Sticky,
         start: Start::Committed,
     };

@@ -91,6 +91,7 @@ impl Site {
             group: stage,
             slot: "0",
             topics: &[input.topic.as_str().to_owned()],
+            writes: &[],
             sharing: Sharing::Sticky,
             start: Start::Committed,
         };

@@ -23,7 +23,7 @@ fn settings(prefix: &str) -> Settings {
 
 fn join(settings: &Settings, topic: &str, slot: &str, start: Start) -> KafkaLog {
     let topics = [topic.to_owned()];
-    let join = Join { group: "group", slot, topics: &topics, sharing: Sharing::Sticky, start };
+    let join = Join { group: "group", slot, topics: &topics, writes: &[], sharing: Sharing::Sticky, start };
     KafkaLog::join(settings, &join).expect("a worker joins")
 }
 

@@ -86,7 +86,9 @@ impl Cluster {
                 world.chain = Some(reanchor::chain(settings, &deployment, world.chain.as_ref(), runtime)?);
             }
             let topics = topics(name, config);
-            let join = Join { group: &group, slot: &slot, topics: &topics, sharing, start: Start::Committed };
+            let writes = writes(name);
+            let start = Start::Committed;
+            let join = Join { group: &group, slot: &slot, topics: &topics, writes: &writes, sharing, start };
             let log = KafkaLog::join(kafka, &join)?;
             let slot = format!("{group}-{slot}");
             cluster.figures.push((slot.clone(), log.figures()));
@@ -278,6 +280,13 @@ fn topics(stage: &str, config: &Config) -> Vec<String> {
         "ingest" => config.sources.iter().map(|source| source.topic.clone()).collect(),
         _ => hop.into_iter().flat_map(|hop| hop.reads).map(|topic| (*topic).to_owned()).collect(),
     }
+}
+
+/// The topics that a stage writes to.
+fn writes(stage: &str) -> Vec<String> {
+    let Some(hop) = route::hop(stage) else { return Vec::new() };
+    let topics = hop.writes.iter().chain(&hop.state).chain([&route::AUDIT]);
+    topics.map(|topic| (*topic).to_owned()).collect()
 }
 
 /// The keys that sign the logs' checkpoints.
