@@ -327,10 +327,11 @@ impl Shared {
                 return;
             }
         }
-        // Whatever was ours is nobody's word any more.
-        if inbox.over.is_some() {
+        // Whatever was ours is nobody's word any more; the stage hears that first.
+        if let Some(over) = inbox.over.take() {
             drop(inbox);
             self.lose_all();
+            self.inbox().over = Some(over);
         }
         self.arrived.notify_all();
     }
@@ -361,8 +362,8 @@ impl Shared {
             self.idle.store(0, Ordering::Relaxed);
         } else if self.idle.fetch_add(1, Ordering::Relaxed) + 1 == CUT_OFF {
             let why = "the client has no connection to any broker and makes none; start again";
-            self.inbox().over = Some(format!("{}: {why}", self.member));
             self.lose_all();
+            self.inbox().over = Some(format!("{}: {why}", self.member));
         }
     }
 

@@ -27,6 +27,8 @@ pub const MARK: &str = "killick-transaction";
 pub const MARK_BYTES: usize = 1 << 10;
 /// Transactions of others on the same partition are over by then.
 pub const OTHERS: Duration = Duration::from_secs(1);
+/// So long it is waited for, at a time.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -153,7 +155,7 @@ impl Transactor {
         if partitions.is_empty() && pending.is_empty() {
             return Ok(());
         }
-        let all = partitions.clone();
+        let mut looked_at = partitions.clone();
         let partitions: Vec<_> = partitions.into_iter().collect();
         let ends = reader.ends(&partitions)?;
         let mut open = Open { partitions, ends, pending, trouble: None };
@@ -164,8 +166,10 @@ impl Transactor {
                 break;
             }
             if begun.elapsed() > OTHERS {
-                self.identify(&mut open, wrote, group, reader)?;
-                if self.goes_with_the_next(&open) {
+                for other in self.identify(&mut open, wrote, group, reader)? {
+                    looked_at.remove(&other);
+                }
+                if open.is_empty() || self.goes_with_the_next(&open) {
                     break;
                 }
                 if !is_swept {
@@ -173,32 +177,33 @@ impl Transactor {
                     is_swept = true;
                 }
             }
-            if begun.elapsed() > self.timeout {
+            if begun.elapsed() > PATIENCE {
                 return Err(open.error());
             }
             std::thread::sleep(LOOK);
         }
-        self.clear.extend(all);
+        self.clear.extend(looked_at);
         self.is_clear = true;
         Ok(())
     }
 
     /// In a process that has just begun: finds out which transaction of the process before is open, and what became of it.
+    /// Gives back the partitions that nobody has to wait for now.
     fn identify(
         &mut self,
         open: &mut Open,
         wrote: &BTreeSet<Partition>,
         group: &Group<'_>,
         reader: &mut KafkaReader,
-    ) -> Result<(), LogError> {
-        if self.last.as_ref().is_some_and(|last| !last.is_found) {
-            return Ok(());
-        }
+    ) -> Result<BTreeSet<Partition>, LogError> {
         let mut others = BTreeSet::new();
+        if self.last.as_ref().is_some_and(|last| !last.is_found) {
+            return Ok(others);
+        }
         for partition in &open.partitions {
             let mark = reader.first_mark(partition)?;
             let Some(mark) = mark.filter(|mark| is_of(&mark.token, &self.id)) else {
-                // Another worker's: it ends that, and where nothing is to be written now nobody has to wait for it.
+                // Another worker's, who ends it: where nothing is to be written now, it need not be waited for.
                 if !wrote.contains(partition) && !self.wrote(partition) {
                     others.insert(partition.clone());
                 }
@@ -218,7 +223,7 @@ impl Transactor {
             }
         }
         open.partitions.retain(|partition| !others.contains(partition));
-        Ok(())
+        Ok(others)
     }
 
     fn wrote(&self, partition: &Partition) -> bool {

@@ -177,6 +177,7 @@ impl KafkaLog {
 impl KafkaLog {
     /// Ends what a broker forgot to end: in these partitions, where the transaction before wrote, and in the group's offsets.
     fn make_clear(&mut self, written: &BTreeSet<Partition>) -> Result<(), LogError> {
+        self.hold.beat();
         let reader = open(&mut self.reader, &self.settings, &self.name)?;
         let hold = &self.hold;
         let metadata = hold.metadata();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use killick_stages::ports::{LogError, Reader};
 use killick_stages::record::{Micros, Partition, Record};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::client::{self, ASK, Plain, consumer_config, failed, failed_at};
@@ -160,6 +160,10 @@ impl KafkaReader {
             match consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => return Ok(message::mark(&message)),
                 Some(Err(error)) if client::is_away(&error) => {}
+                // Who may only write there cannot know.
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed))) => {
+                    return Ok(None);
+                }
                 Some(Err(error)) => {
                     return Err(failed_at(format_args!("{partition} at offset {offset}"), &error));
                 }
