@@ -1,10 +1,13 @@
 //! What workers do, in numbers.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use killick_stages::record::Partition;
+
+/// Statistics in a row, one a second, that see no connection before that is believed: one is made anew now and then.
+const UNCONNECTED: u32 = 3;
 
 /// Figures of one worker since it began. Counting costs a few nanoseconds, and never blocks.
 #[derive(Debug, Default)]
@@ -27,6 +30,9 @@ pub struct Figures {
     pub records: AtomicU64,
     /// Partitions that are ours now.
     pub owned: AtomicU64,
+    /// Whether the group has said what is ours, be it nothing.
+    pub joined: AtomicBool,
+    unconnected: AtomicU32,
     lag: Mutex<BTreeMap<Partition, i64>>,
 }
 
@@ -38,6 +44,19 @@ impl Figures {
 
     pub(crate) fn set_lag(&self, lag: BTreeMap<Partition, i64>) {
         *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
+    }
+
+    pub(crate) fn set_connected(&self, is_connected: bool) {
+        if is_connected {
+            self.unconnected.store(0, Ordering::Relaxed);
+        } else {
+            self.unconnected.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the consumer has a connection to a broker, as the last statistics had it.
+    pub fn is_connected(&self) -> bool {
+        self.unconnected.load(Ordering::Relaxed) < UNCONNECTED
     }
 
     /// Offsets in each partition that is ours between what is committed and what can be read, as the last statistics had

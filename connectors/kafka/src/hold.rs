@@ -356,6 +356,7 @@ impl Shared {
     /// no brokers, as a broker says that was just started or was stopped for long, may never ask anyone again.
     fn count_attempts(&self, statistics: &Statistics) {
         let attempts = client::attempts(statistics);
+        self.figures.set_connected(attempts.is_none());
         let before =
             std::mem::replace(&mut *self.attempts.lock().unwrap_or_else(PoisonError::into_inner), attempts);
         if attempts.is_none() || attempts != before {
@@ -371,6 +372,7 @@ impl Shared {
         let mut ownership = self.ownership();
         let gone: BTreeSet<_> = std::mem::take(&mut ownership.partitions).into_keys().collect();
         ownership.metadata = None;
+        self.figures.joined.store(false, Ordering::Relaxed);
         self.inbox().forget(&gone);
         self.figures.owned.store(0, Ordering::Relaxed);
         drop(ownership);
@@ -478,6 +480,7 @@ impl Shared {
         let mut ownership = self.ownership();
         // Also where nothing came: the generation is another.
         ownership.metadata = consumer.group_metadata().map(Arc::new);
+        self.figures.joined.store(true, Ordering::Relaxed);
         let mut inbox = self.inbox();
         for (partition, committed) in positions {
             ownership.assignments += 1;

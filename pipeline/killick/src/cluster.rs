@@ -25,6 +25,7 @@ use crate::counters::Counters;
 use crate::crew::{Crew, Hand};
 use crate::office::World;
 use crate::registry::Registry;
+use crate::telemetry::Telemetry;
 use crate::{reanchor, secrets};
 
 /// Between two looks for brokers that are away; one look takes some seconds itself.
@@ -70,12 +71,13 @@ impl Cluster {
         stages: &[String],
         runtime: &Handle,
         stop: &CancellationToken,
+        telemetry: Arc<Telemetry>,
     ) -> Result<Self> {
         let kafka = needed(config.kafka.as_ref(), "kafka", "where is the log? (or give --embedded DIR)")?;
         let deployment = Deployment::new(&config.deployment)?;
         let slot = kafka.slot.clone().unwrap_or_else(host_name);
         let jobs = jobs(config, &deployment, stages, &slot)?;
-        let mut cluster = Self { crew: Crew::default(), figures: Vec::new() };
+        let mut cluster = Self { crew: Crew::new(telemetry), figures: Vec::new() };
         if !is_fit(config, kafka, &deployment, &jobs, stop)? {
             return Ok(cluster);
         }
@@ -92,9 +94,12 @@ impl Cluster {
             let log = KafkaLog::join(kafka, &join)?;
             let slot = format!("{group}-{slot}");
             cluster.figures.push((slot.clone(), log.figures()));
-            let hand = Hand { name, group, slot, stage, log };
+            let figures = Some(log.figures());
+            let hand = Hand { name, group, slot, stage, log, figures };
             cluster.crew.hire(hand, (runtime, &world), deployment.logs(), None)?;
         }
+        let origin = deployment.origin(0).unwrap_or_default().into();
+        cluster.crew.is_complete(world.catalog.map(|catalog| (catalog, origin)), runtime)?;
         let names: Vec<_> = cluster.figures.iter().map(|(name, _)| name.as_str()).collect();
         info!(workers = names.join(" "), logs = deployment.logs(), "the stages join their groups");
         Ok(cluster)

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::cli::Outcome;
-use crate::{cluster, reanchor, registry, secrets};
+use crate::{cluster, reanchor, registry, secrets, telemetry};
 
 /// Bytes in the largest configuration file.
 const LARGEST: u64 = 64 << 20;
@@ -75,6 +75,8 @@ pub struct Config {
     pub devnet: Devnet,
     /// The embedded side: one machine, one folder.
     pub embedded: Embedded,
+    /// The port for those who run it.
+    pub admin: telemetry::Settings,
 }
 
 /// What is kept of a tenant: exactly one of the two.

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail};
+use killick_kafka::Figures;
 use killick_stages::manifest::Bookkeeper;
-use killick_stages::ports::Log;
+use killick_stages::ports::{Catalog, Log};
 use killick_stages::route;
 use killick_stages::stage::Stage;
 use tokio::runtime::Handle;
@@ -14,6 +15,7 @@ use tracing::error;
 
 use crate::counters::Counters;
 use crate::office::{Office, World};
+use crate::telemetry::{Telemetry, Watched};
 use crate::worker::{Tap, Worker};
 
 /// Workers that run, and end together.
@@ -24,6 +26,7 @@ pub struct Crew {
     stop: CancellationToken,
     /// What they committed.
     pub counters: Arc<Counters>,
+    telemetry: Arc<Telemetry>,
 }
 
 /// Who is hired.
@@ -38,9 +41,16 @@ pub struct Hand<L> {
     pub stage: Box<dyn Stage>,
     /// Its hold on the log.
     pub log: L,
+    /// What the brokers' side says of it, where there are brokers.
+    pub figures: Option<Arc<Figures>>,
 }
 
 impl Crew {
+    /// Nobody yet; what they do is told of by `telemetry`.
+    pub fn new(telemetry: Arc<Telemetry>) -> Self {
+        Self { telemetry, ..Self::default() }
+    }
+
     /// Puts a worker to work. `tap` sees what it commits; `logs` is the number of partitions of `audit`.
     ///
     /// # Errors
@@ -52,7 +62,8 @@ impl Crew {
         logs: u32,
         tap: Option<Tap>,
     ) -> Result<()> {
-        let Hand { name, group, slot, stage, log } = hand;
+        let Hand { name, group, slot, stage, log, figures } = hand;
+        let log = Watched::new(log, self.telemetry.hired(&slot, figures));
         let office = Office::open(runtime.clone(), world.clone(), self.stop.clone());
         let counters = Arc::clone(&self.counters);
         let tap: Tap = Arc::new(move |stage, parts| {
@@ -74,6 +85,18 @@ impl Crew {
         };
         let thread = std::thread::Builder::new().name(slot).spawn(work);
         self.workers.push(thread.with_context(|| format!("no thread for stage {name}"))?);
+        Ok(())
+    }
+
+    /// All are hired. `catalog` is what they need to reach, with the origin of a log.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn is_complete(&self, catalog: Option<(Arc<dyn Catalog>, Box<str>)>, runtime: &Handle) -> Result<()> {
+        if let Some((catalog, origin)) = catalog {
+            self.telemetry.ask(catalog, origin, self.stop.clone(), runtime)?;
+        }
+        self.telemetry.health().staffed();
         Ok(())
     }
 

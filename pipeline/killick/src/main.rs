@@ -29,6 +29,7 @@ mod run;
 mod secrets;
 mod site;
 mod stores;
+mod telemetry;
 mod topics;
 mod trust;
 mod verify;

@@ -23,6 +23,7 @@ use crate::feed::Feed;
 use crate::input::{Format, Input, InputArgs, Item, time};
 use crate::process;
 use crate::site::{Plan, Site};
+use crate::telemetry::Telemetry;
 use crate::watch::Watch;
 
 /// The topic of rows and lines from the input of this command.
@@ -123,10 +124,12 @@ pub fn run(args: RunArgs) -> Outcome {
     let input = input.transpose().map_err(|error| Failure::Usage(error.to_string()))?;
     let begun = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut site = Site::open(&folder, plan(&args, &config))?;
-    site.start(runtime.handle(), None)?;
     let drain = CancellationToken::new();
     process::drain_at_signals(runtime.handle(), drain.clone())?;
+    let telemetry = Telemetry::begin(&config.admin, runtime.handle(), drain.clone())?;
+    let mut site = Site::open(&folder, plan(&args, &config))?;
+    site.observe(Arc::clone(&telemetry));
+    site.start(runtime.handle(), None)?;
 
     let is_json = args.output == Output::Json;
     let feeding = input.map(|input| Feeding::start(&args, input, &site, drain.clone())).transpose()?;
@@ -135,6 +138,7 @@ pub fn run(args: RunArgs) -> Outcome {
     let mut deadline = None;
     let mut unfinished = None;
     watch.until(&site, || {
+        telemetry.health().turned();
         if trusted.elapsed() > TRUST {
             trusted = Instant::now();
             site.write_trust(&[])?;
@@ -170,9 +174,11 @@ fn run_on_servers(args: &RunArgs, config: &Config) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stop = CancellationToken::new();
     process::drain_at_signals(runtime.handle(), stop.clone())?;
-    let mut cluster = Cluster::start(config, &args.stages, runtime.handle(), &stop)?;
+    let telemetry = Telemetry::begin(&config.admin, runtime.handle(), stop.clone())?;
+    let mut cluster = Cluster::start(config, &args.stages, runtime.handle(), &stop, Arc::clone(&telemetry))?;
     let mut reported = Instant::now();
     while !stop.is_cancelled() && !cluster.stopping().is_cancelled() {
+        telemetry.health().turned();
         std::thread::sleep(WATCH);
         if reported.elapsed() > REPORT {
             reported = Instant::now();

@@ -35,6 +35,7 @@ use crate::crew::{Crew, Hand};
 use crate::office::World;
 use crate::pending::pending;
 use crate::registry::{self, Registry};
+use crate::telemetry::Telemetry;
 use crate::worker::Tap;
 use crate::{reanchor, secrets, trust};
 
@@ -195,6 +196,11 @@ impl Site {
         })
     }
 
+    /// Has what the stages do told of, before they are started.
+    pub fn observe(&mut self, telemetry: Arc<Telemetry>) {
+        self.crew = Crew::new(telemetry);
+    }
+
     /// Starts the stages; `tap` sees what each of them commits.
     ///
     /// # Errors
@@ -211,9 +217,11 @@ impl Site {
                 world.chain = Some(chain);
             }
             let log = self.log.worker(&group, &inputs)?;
-            let hand = Hand { name, slot: format!("{group}-{number}"), group, stage, log };
+            let hand = Hand { name, slot: format!("{group}-{number}"), group, stage, log, figures: None };
             self.crew.hire(hand, (runtime, &world), self.deployment.logs(), tap.clone())?;
         }
+        let origin = self.deployment.origin(0).unwrap_or_default().into();
+        self.crew.is_complete(Some((Arc::new(self.catalog.clone()), origin)), runtime)?;
         info!(folder = %self.path.display(), logs = self.deployment.logs(), "the pipeline runs");
         Ok(())
     }

@@ -25,6 +25,7 @@ pub fn toml(config: &Config) -> String {
         chainweb,
         devnet,
         embedded,
+        admin,
     } = config;
     let mut root = Table::new();
     let mut section = |name: &str, settings: Vec<(&str, Option<Value>)>| {
@@ -88,6 +89,9 @@ pub fn toml(config: &Config) -> String {
     }
     section("devnet", vec![("block_interval", text(devnet.block_interval))]);
     section("embedded", vec![("retention", text(embedded.retention))]);
+    if let Some(listen) = admin.listen {
+        section("admin", vec![("listen", text(listen))]);
+    }
     let device = |device: &killick_stages::devices::Device| {
         table(vec![
             ("tenant", text(&device.tenant)),

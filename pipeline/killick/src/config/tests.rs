@@ -48,6 +48,7 @@ fn the_example_is_right_and_shows_the_defaults() {
         "chainweb",
         "devnet",
         "embedded",
+        "admin",
     ] {
         assert!(text.contains(&format!("[{section}")), "{section}");
     }

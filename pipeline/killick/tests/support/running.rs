@@ -81,3 +81,10 @@ impl Drop for Running {
         let _ = self.child.wait();
     }
 }
+
+/// The address of the admin port in the line that says that it is open.
+pub fn address(line: &str) -> String {
+    let (_, after) = line.split_once("127.0.0.1:").unwrap();
+    let port: String = after.chars().take_while(char::is_ascii_digit).collect();
+    format!("127.0.0.1:{port}")
+}
