@@ -15,12 +15,14 @@
 //! |---|---|
 //! | `anchor.rs` | what comes in, and what is asked: intervals are cut here |
 //! | `anchor/fate.rs` | what becomes of an interval, look by look |
+//! | `anchor/gauges.rs` | what is to be seen of it |
 //! | `anchor/lane.rs` | what is known of one partition of `checkpoints` |
 //! | `anchor/purse.rs` | what the accounts that pay hold, and for how long that lasts |
 //! | `anchor/series.rs` | the same for later anchors of all logs, elsewhere |
 
 mod config;
 mod fate;
+mod gauges;
 mod lane;
 mod purse;
 mod series;
@@ -38,12 +40,12 @@ use crate::deployment::Deployment;
 use crate::ports::{ChainId, Sent};
 use crate::record::{Micros, Output, Partition, Record};
 use crate::route::{ANCHOR_LOG, ANCHORS, CHECKPOINTS};
-use crate::stage::{Answer, Halt, Part, Request, Stage, Tally};
+use crate::stage::{Answer, Gauge, Halt, Part, Request, Stage, Tally};
 use crate::state::{AnchorState, Interval, Position};
 use config::check;
 pub use config::{Choice, Config, ConfigError};
 use fate::{Ask, Flight};
-use lane::{Budget, Lane};
+use lane::{Budget, DAY, Lane};
 use series::Later;
 pub use series::Series;
 
@@ -404,6 +406,10 @@ impl Stage for Anchor {
             }
         }
         alarms
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        self.intervals().chain(self.purses()).collect()
     }
 
     fn answer(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), Halt> {

@@ -28,6 +28,7 @@ use crate::route::{BATCH_LOG, BATCHES, CHECKPOINTS, UNIQUE};
 use crate::span::Span;
 use crate::stage::{Answer, Halt, Part, Request, Stage, Sum, Tally};
 use crate::state::BatchState;
+use crate::trace::{IN_BATCH, TraceParent, carried};
 use crate::window::Window;
 
 /// Leaves in a batch at most: a frame alone has never more.
@@ -132,6 +133,8 @@ impl Batch {
         let leaves = frame.statements.iter().map(|statement| algorithm.leaf(statement)).collect();
         log.time = log.time.max(record.append_time);
         log.window.add(frame, leaves, bytes, log.time);
+        let room = IN_BATCH.saturating_sub(log.window.traces.len());
+        log.window.traces.extend(carried(&record.headers).take(room).map(|parent| parent.header()));
         if log.window.is_full(&self.config) {
             self.cut(&record.partition, record.offset + 1, out)?;
         }
@@ -173,7 +176,8 @@ impl Batch {
         check_body(value.as_slice(), deployment.algorithm(), &header).map_err(|why| halt(&why))?;
 
         let mut grown = log.log.clone();
-        grown.append(deployment.algorithm().leaf(&encoded), |_, _| {}).map_err(|error| halt(&error))?;
+        let leaf = deployment.algorithm().leaf(&encoded);
+        grown.append(leaf, |_, _| {}).map_err(|error| halt(&error))?;
         let checkpoint = Checkpoint { origin, size: grown.size(), root: grown.root(), extensions: "" };
         let note = checkpoint.sign(signer).map_err(|error| halt(&error))?;
         let edge = grown.encode();
@@ -184,9 +188,11 @@ impl Batch {
         log.log = grown;
         log.done =
             BatchState { next: end, first: end, time: window.time.max(log.done.time), log: edge.into() };
-        out.outputs.push(Output::new(Partition::new(BATCHES, number), Bytes::new(), value.into_bytes()));
-        let key = origin.to_owned();
-        out.outputs.push(Output::new(Partition::new(CHECKPOINTS, chain), key, note));
+        let batch = Output::new(Partition::new(BATCHES, number), Bytes::new(), value.into_bytes());
+        out.outputs.push(Output { headers: window.traces, ..batch });
+        let checkpoint = Output::new(Partition::new(CHECKPOINTS, chain), origin.to_owned(), note);
+        let parent = TraceParent::of_batch(&leaf);
+        out.outputs.push(Output { headers: vec![parent.header()], ..checkpoint });
         out.outputs.push(state(number, &log.done));
         out.through = Some(end);
         Ok(())

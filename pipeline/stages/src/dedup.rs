@@ -16,13 +16,14 @@ use sha2::{Digest as _, Sha256};
 
 use crate::deployment::{Deployment, identity_hash};
 use crate::frame::{AcceptedEvent, AcceptedFrame, Copy, UniqueFrame};
-use crate::record::{Micros, Output, Partition, Record};
+use crate::record::{Header, Micros, Output, Partition, Record};
 use crate::rejected::{Code, Origin, reasons};
 use crate::route::{ACCEPTED, DEDUP_LOG, REJECTED, UNIQUE};
 use crate::seen::{Key, Known, SEGMENT, Seen, Tag};
 use crate::span::Span;
 use crate::stage::{Answer, Halt, Part, Request, Stage, Sum, Tally};
 use crate::state::{DedupDelta, DeltaGroup};
+use crate::trace::of_events;
 
 /// How long copies are found.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -128,7 +129,8 @@ impl Log {
     /// Sorts the events of one frame into what passes and what does not.
     fn sort(&mut self, frame: &AcceptedFrame, seed: &[u8], at: &Record) -> Result<Sorted, Halt> {
         let unique = UniqueFrame { offset: at.offset, ..UniqueFrame::default() };
-        let mut sorted = Sorted { unique, keys: Vec::new(), rejected: Vec::new() };
+        let mut sorted = Sorted { unique, keys: Vec::new(), rejected: Vec::new(), traces: Vec::new() };
+        let traces = of_events(&at.headers);
         for event in &frame.events {
             let statement = Statement::decode(&event.statement).map_err(|error| {
                 halt(&at.partition, format!("a statement at offset {} does not decode: {error}", at.offset))
@@ -142,6 +144,8 @@ impl Log {
                     sorted.unique.statements.push(event.statement.clone());
                     sorted.keys.extend_from_slice(&key);
                     sorted.keys.extend_from_slice(&tag);
+                    let its = traces.iter().filter(|(offset, _)| *offset == event.offset);
+                    sorted.traces.extend(its.map(|(_, parent)| parent.header()));
                 }
                 Known::Same => {
                     self.tally.duplicates += 1;
@@ -162,6 +166,8 @@ struct Sorted {
     unique: UniqueFrame,
     keys: Vec<u8>,
     rejected: Vec<Output>,
+    /// The contexts of some of those that pass.
+    traces: Vec<Header>,
 }
 
 /// The key of the event's name, and the tag of what was signed: fields 1 to 6 and the public key. Two good signatures
@@ -259,7 +265,8 @@ impl Stage for Dedup {
             })?;
             let sorted = log.sort(&frame, &self.seed, record)?;
             let unique = Partition::new(UNIQUE, partition.number);
-            out.outputs.push(Output::new(unique, Bytes::new(), sorted.unique.encode()));
+            let output = Output::new(unique, Bytes::new(), sorted.unique.encode());
+            out.outputs.push(Output { headers: sorted.traces, ..output });
             out.outputs.extend(sorted.rejected);
             if !sorted.keys.is_empty() {
                 log.delta_bytes += sorted.keys.len();

@@ -21,12 +21,13 @@ use self::waiting::Waiting;
 use crate::deployment::Deployment;
 use crate::devices::{Device, EnrolError};
 use crate::frame::{AcceptedEvent, AcceptedFrame, MAX_FRAME};
-use crate::record::{Micros, Output, Partition, Record};
+use crate::record::{Header, Micros, Output, Partition, Record};
 use crate::registry::{SchemaId, Schemas};
 use crate::rejected;
 use crate::route::ACCEPTED;
 use crate::source::{PAYLOAD_LIMIT, Source};
 use crate::stage::{Answer, Halt, Part, Request, Stage, Tally};
+use crate::trace::{IN_FRAME, TraceParent, of_event};
 
 pub use self::checker::{Checker, Verdict};
 
@@ -130,6 +131,8 @@ struct Open {
 struct Gathered {
     frame: AcceptedFrame,
     bytes: usize,
+    /// The contexts of some of its events.
+    traces: Vec<Header>,
 }
 
 impl Ingest {
@@ -220,21 +223,27 @@ impl Ingest {
                 events: Vec::new(),
             },
             bytes: 0,
+            traces: Vec::new(),
         });
         gathered.bytes += statement.len();
+        if gathered.traces.len() < IN_FRAME {
+            let parent = TraceParent::of(record);
+            gathered.traces.extend(parent.map(|parent| of_event(record.offset, &parent)));
+        }
         self.held += statement.len();
         gathered.frame.events.push(AcceptedEvent { offset: record.offset, statement });
         if gathered.bytes >= MAX_FRAME {
             self.held -= gathered.bytes;
             gathered.bytes = 0;
-            out.outputs.push(accepted(log, &gathered.frame));
+            out.outputs.push(accepted(log, &gathered.frame, std::mem::take(&mut gathered.traces)));
             gathered.frame.events.clear();
         }
     }
 }
 
-fn accepted(log: u32, frame: &AcceptedFrame) -> Output {
-    Output::new(Partition::new(ACCEPTED, log), Bytes::new(), frame.encode())
+fn accepted(log: u32, frame: &AcceptedFrame, traces: Vec<Header>) -> Output {
+    let output = Output::new(Partition::new(ACCEPTED, log), Bytes::new(), frame.encode());
+    Output { headers: traces, ..output }
 }
 
 impl Stage for Ingest {
@@ -266,7 +275,7 @@ impl Stage for Ingest {
         for (log, gathered) in std::mem::take(&mut open.logs) {
             self.held -= gathered.bytes;
             if !gathered.frame.events.is_empty() {
-                out.outputs.push(accepted(log, &gathered.frame));
+                out.outputs.push(accepted(log, &gathered.frame, gathered.traces));
             }
         }
         Ok(())

@@ -42,4 +42,5 @@ pub mod stage;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 mod window;

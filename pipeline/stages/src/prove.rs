@@ -37,7 +37,7 @@ use crate::record::{Micros, Output, Partition, Record};
 use crate::route::{ANCHORS, BATCHES, PROVE_LOG};
 use crate::series::OWN;
 use crate::span::Span;
-use crate::stage::{Answer, Halt, Part, Request, Stage, StoredBatch, Sum, Tally};
+use crate::stage::{Answer, Gauge, Halt, Part, Request, Stage, StoredBatch, Sum, Tally};
 use crate::state::ProveState;
 use tell::{Desk, Telling};
 use wait::Wait;
@@ -580,6 +580,18 @@ impl Stage for Prove {
 
     fn alarms(&mut self) -> Vec<(Partition, Box<str>)> {
         std::mem::take(&mut self.alarms)
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        // Both, once each is held against its input.
+        let is_known = |log: &OpenLog| log.batches.next.is_some() && log.anchors.next.is_some();
+        let logs = self.logs.iter().filter(|(_, log)| is_known(log));
+        let gauge = |(number, log): (&u32, &OpenLog)| Gauge::Log {
+            number: *number,
+            stored: log.batches.done.size,
+            told: log.anchors.done.size,
+        };
+        logs.map(gauge).collect()
     }
 
     fn answer(&mut self, partition: &Partition, answer: Answer, out: &mut Part) -> Result<(), Halt> {

@@ -20,6 +20,7 @@ use crate::ports::AnchorRecord;
 use crate::record::{Header, Micros, Output, Partition, Record};
 use crate::route::{PROOFS, RECEIPTS};
 use crate::series::OWN;
+use crate::trace::{TRACEPARENT, TraceParent};
 
 /// The `ce_type` of the messages in `proofs`.
 pub const PROOF_READY: &str = "killick.proof.ready.v1";
@@ -33,16 +34,8 @@ pub const RECEIPT_CORRECTED: &str = "killick.receipt.corrected.v1";
 /// Their `content-type`.
 pub const CONTENT_TYPE: &str = "application/avro";
 /// The names of their headers, in order.
-pub const HEADERS: [&str; 8] = [
-    "content-type",
-    "ce_specversion",
-    "ce_id",
-    "ce_source",
-    "ce_type",
-    "ce_time",
-    "ce_subject",
-    "traceparent",
-];
+pub const HEADERS: [&str; 8] =
+    ["content-type", "ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", TRACEPARENT];
 
 /// Bytes in the largest message that is read. What is written stays below 600,000.
 pub const MAX_MESSAGE: usize = 1_000_000;
@@ -200,6 +193,24 @@ impl ProofReady {
         Ok(ready)
     }
 
+    /// Reads what a message's value says of the batch itself, and not its events.
+    ///
+    /// # Errors
+    /// [`ReadyError`].
+    pub fn about(value: &[u8]) -> Result<About, ReadyError> {
+        let (_, datum) = unframe(value)?;
+        let mut reader = Reader::new(datum);
+        reader.string()?;
+        let number = reader.count()?;
+        reader.string()?;
+        let leaves = reader.count()?;
+        let first_time = reader.long()?;
+        reader.long()?;
+        let tenants = reader.array(|reader| reader.string().map(Into::into))?;
+        reader.count()?;
+        Ok(About { number, leaves, first_time, tenants, block: reader.optional(Block::read)? })
+    }
+
     /// The anchors as the catalog keeps them.
     pub fn anchor_records(&self) -> impl Iterator<Item = AnchorRecord> {
         self.anchors.iter().map(|anchor| AnchorRecord {
@@ -210,6 +221,21 @@ impl ProofReady {
             anchor: Bytes::copy_from_slice(anchor.as_bytes()),
         })
     }
+}
+
+/// What a message of `proofs` says of its batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// As in [`ProofReady`].
+    pub number: u64,
+    /// As in [`ProofReady`].
+    pub leaves: u64,
+    /// As in [`ProofReady`].
+    pub first_time: Micros,
+    /// As in [`ProofReady`].
+    pub tenants: Vec<Box<str>>,
+    /// As in [`ProofReady`].
+    pub block: Option<Block>,
 }
 
 /// An event's receipt: a message of `receipts`.
@@ -307,7 +333,8 @@ impl Headers {
     /// stand for earlier ones.
     pub(crate) fn new(batch: Hash, origin: &str, block: &Block, version: u32) -> Self {
         let time = rfc3339(block.time).map(Bytes::from);
-        let (source, trace) = (format!("killick:{origin}").into(), trace_parent(&batch).into());
+        let (source, trace) =
+            (format!("killick:{origin}").into(), TraceParent::of_batch(&batch).to_string().into());
         Self { batch, source, time, trace, version }
     }
 
@@ -351,14 +378,6 @@ impl Headers {
 /// Whether a message of `proofs` stands for an earlier one about the same batch.
 pub fn is_correction(record: &Record) -> bool {
     record.header("ce_type").is_some_and(|kind| *kind == *PROOF_CORRECTED.as_bytes())
-}
-
-/// The trace that all messages about a batch belong to (W3C Trace Context, version 00): its id is the first 16 bytes of
-/// the batch's id and the span's id the next 8, so that everyone who knows the batch knows the trace, and a replay names
-/// the same. Marked as sampled, or consumers that follow the mark would record nothing of their own work.
-fn trace_parent(batch: &Hash) -> String {
-    let (trace, rest) = batch.as_bytes().split_at(16);
-    format!("00-{}-{}-01", hex::encode(trace), hex::encode(&rest[..8]))
 }
 
 /// A time as CloudEvents have it; none outside the years that RFC 3339 can write.

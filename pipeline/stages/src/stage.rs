@@ -63,6 +63,11 @@ pub trait Stage: Send {
         Vec::new()
     }
 
+    /// What the stage alone knows and whoever runs it wants to see. Asked for about once a second.
+    fn gauges(&self) -> Vec<Gauge> {
+        Vec::new()
+    }
+
     /// Takes the outcome of a request about `partition`.
     ///
     /// # Errors
@@ -131,6 +136,48 @@ impl AddAssign for Sum {
         self.events = self.events.saturating_add(more.events);
         self.hashes = self.hashes.wrapping_add(more.hashes);
     }
+}
+
+/// A figure of a stage. There are at most as many as logs or chains.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gauge {
+    /// The batches of a log, from its first on.
+    Log {
+        /// The log's number.
+        number: u32,
+        /// How many are in the catalog.
+        stored: u64,
+        /// Of how many it was told that they are proven.
+        told: u64,
+    },
+    /// The intervals that are looked after on a chain.
+    Intervals {
+        /// The series of later anchors that they are of; empty for the deployment's own.
+        series: Box<str>,
+        /// The chain.
+        chain: ChainId,
+        /// Those that no block has.
+        waiting: u64,
+        /// Those in a block that is not deep enough.
+        mined: u64,
+        /// Those that were told of.
+        deep: u64,
+        /// Those whose block was lost after that.
+        lost: u64,
+    },
+    /// The accounts that pay on a chain.
+    Purse {
+        /// As for intervals.
+        series: Box<str>,
+        /// The chain.
+        chain: ChainId,
+        /// What the commands of the day (UTC) may cost, in 10^-12 of the coin.
+        spent: u128,
+        /// What they hold in all, in the same; `None` before that is known of each.
+        held: Option<u128>,
+        /// For how many days the one that ends first lasts at the spending of the last two; `None` before that is known.
+        days: Option<u64>,
+    },
 }
 
 impl Part {

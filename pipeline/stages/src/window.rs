@@ -5,7 +5,7 @@ use killick_proof::Hash;
 
 use crate::batch::Config;
 use crate::frame::UniqueFrame;
-use crate::record::Micros;
+use crate::record::{Header, Micros};
 
 /// What the next batch will hold. Bounded by the batch's bounds and one frame.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,8 @@ pub(crate) struct Window {
     pub(crate) last_time: Micros,
     /// The log time of the last record.
     pub(crate) time: Micros,
+    /// The contexts of some of the events, as headers.
+    pub(crate) traces: Vec<Header>,
 }
 
 impl Window {

@@ -69,6 +69,11 @@ impl Flight {
         self.interval.landing.as_ref().is_some_and(|landing| !landing.is_lost)
     }
 
+    /// Whether a block had one of its commands when it was looked at last.
+    pub(super) fn is_mined(&self) -> bool {
+        self.is_mined
+    }
+
     /// Whether no block has it.
     pub(super) fn is_waiting(&self) -> bool {
         !self.is_mined && !self.is_final()

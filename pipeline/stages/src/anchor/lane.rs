@@ -16,7 +16,7 @@ use crate::stage::Part;
 use crate::state::Position;
 
 /// Microseconds in a day.
-const DAY: Micros = 86_400_000_000;
+pub(super) const DAY: Micros = 86_400_000_000;
 
 /// What commands may cost.
 #[derive(Debug)]

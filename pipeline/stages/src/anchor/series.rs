@@ -45,6 +45,13 @@ struct Round {
     time: Micros,
 }
 
+impl Later {
+    /// The name of the series.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl Anchor {
     /// The stage for a series; `keys` sign its commands, as for [`Anchor::new`].
     ///
