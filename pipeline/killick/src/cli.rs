@@ -1,15 +1,15 @@
 //! The command line: what a user can ask for, how it is logged, and how it ends.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use tracing_subscriber::EnvFilter;
 
 use crate::config::ConfigError;
 use crate::input::OpenError;
+use crate::telemetry::{self, Otlp};
 use crate::{
     anchors, audit, catalog, config, demo, devnet, fsck, keys, logs, produce, reanchor, receipts, rejected,
     run, topics, trust, verify,
@@ -114,12 +114,19 @@ enum Command {
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(why) = log_to_stderr(&cli) {
+    // Only who works for long is followed.
+    let otlp =
+        if matches!(cli.command, Command::Run(_)) { Otlp::of_environment() } else { Ok(Otlp::default()) };
+    let otlp = match otlp {
+        Ok(otlp) => otlp,
+        Err(error) => return report(Failure::Usage(format!("{error:#}"))),
+    };
+    if let Err(why) = log(&cli, &otlp) {
         return report(Failure::Usage(why));
     }
     let outcome = match cli.command {
         Command::Demo(args) => demo::run(args),
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(args, otlp),
         Command::Verify(args) => Ok(verify::run(&args)),
         Command::Produce(args) => produce::run(&args),
         Command::Receipts(args) => receipts::run(&args),
@@ -174,19 +181,12 @@ pub fn shown(text: &str) -> String {
     text.lines().map(verify::shown_line).collect::<Vec<_>>().join("\n")
 }
 
-fn log_to_stderr(cli: &Cli) -> Result<(), String> {
+fn log(cli: &Cli, otlp: &Otlp) -> Result<(), String> {
     let default = if matches!(cli.command, Command::Run(_) | Command::Devnet(_)) { "info" } else { "warn" };
     // Whoever waits for the catalog says so, with the cause; the driver need not at each try.
     let default = format!("{default},scylla::cluster::metadata::cc_establisher=off");
     let filter = cli.log.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(&default);
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("--log {filter}: {error}"))?;
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match cli.log_format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal() && !no_color).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-    Ok(())
+    telemetry::logs::begin(filter, cli.log_format == LogFormat::Json, otlp)
 }
 
 fn completions(shell: Shell) -> Outcome {

@@ -25,7 +25,7 @@ use crate::counters::Counters;
 use crate::crew::{Crew, Hand};
 use crate::office::World;
 use crate::registry::Registry;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Side, Telemetry};
 use crate::{reanchor, secrets};
 
 /// Between two looks for brokers that are away; one look takes some seconds itself.
@@ -94,12 +94,11 @@ impl Cluster {
             let log = KafkaLog::join(kafka, &join)?;
             let slot = format!("{group}-{slot}");
             cluster.figures.push((slot.clone(), log.figures()));
-            let figures = Some(log.figures());
-            let hand = Hand { name, group, slot, stage, log, figures };
+            let side = Side::of_brokers(log.figures());
+            let hand = Hand { name, group, slot, stage, log, side };
             cluster.crew.hire(hand, (runtime, &world), deployment.logs(), None)?;
         }
-        let origin = deployment.origin(0).unwrap_or_default().into();
-        cluster.crew.is_complete(world.catalog.map(|catalog| (catalog, origin)), runtime)?;
+        cluster.crew.is_complete(world.catalog, &deployment, runtime)?;
         let names: Vec<_> = cluster.figures.iter().map(|(name, _)| name.as_str()).collect();
         info!(workers = names.join(" "), logs = deployment.logs(), "the stages join their groups");
         Ok(cluster)

@@ -63,18 +63,20 @@ impl Counters {
         }
     }
 
-    /// Takes in what a stage committed.
-    pub fn committed(&self, parts: &[(Partition, Part)]) {
-        parts.iter().flat_map(|(_, part)| &part.outputs).for_each(|output| self.count(output));
+    /// Takes in what a stage committed; `each` sees its manifests.
+    pub fn committed(&self, parts: &[(Partition, Part)], each: impl Fn(&Manifest)) {
+        parts.iter().flat_map(|(_, part)| &part.outputs).for_each(|output| self.count(output, &each));
     }
 
-    fn count(&self, output: &Output) {
+    fn count(&self, output: &Output, each: impl Fn(&Manifest)) {
         match output.partition.topic.as_str() {
             route::BATCHES => add(&self.batches, 1),
             route::ANCHORS => add(&self.anchors, 1),
             // One record a transaction, and not the events again. What does not decode here is found by the audit.
             route::AUDIT => {
-                let Ok(Manifest { stage, tally, .. }) = Manifest::decode(&output.value) else { return };
+                let Ok(manifest) = Manifest::decode(&output.value) else { return };
+                each(&manifest);
+                let Manifest { stage, tally, .. } = manifest;
                 match &*stage {
                     "ingest" => add(&self.rejected, tally.rejected),
                     "dedup" => {

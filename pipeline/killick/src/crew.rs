@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, bail};
-use killick_kafka::Figures;
+use killick_stages::deployment::Deployment;
 use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{Catalog, Log};
 use killick_stages::route;
@@ -15,7 +15,7 @@ use tracing::error;
 
 use crate::counters::Counters;
 use crate::office::{Office, World};
-use crate::telemetry::{Telemetry, Watched};
+use crate::telemetry::{Side, Telemetry, Watched};
 use crate::worker::{Tap, Worker};
 
 /// Workers that run, and end together.
@@ -41,8 +41,8 @@ pub struct Hand<L> {
     pub stage: Box<dyn Stage>,
     /// Its hold on the log.
     pub log: L,
-    /// What the brokers' side says of it, where there are brokers.
-    pub figures: Option<Arc<Figures>>,
+    /// What else is known of that.
+    pub side: Side,
 }
 
 impl Crew {
@@ -62,19 +62,14 @@ impl Crew {
         logs: u32,
         tap: Option<Tap>,
     ) -> Result<()> {
-        let Hand { name, group, slot, stage, log, figures } = hand;
-        let log = Watched::new(log, self.telemetry.hired(&slot, figures));
+        let Hand { name, group, slot, stage, log, side } = hand;
+        let station = self.telemetry.hired(name, &slot, side, Arc::clone(&self.counters));
+        let log = Watched::new(log, Arc::clone(&station));
         let office = Office::open(runtime.clone(), world.clone(), self.stop.clone());
-        let counters = Arc::clone(&self.counters);
-        let tap: Tap = Arc::new(move |stage, parts| {
-            counters.committed(parts);
-            if let Some(tap) = &tap {
-                tap(stage, parts);
-            }
-        });
+        let tap = tap.unwrap_or_else(|| Arc::new(|_, _| {}));
         let state = route::hop(name).and_then(|hop| hop.state);
         let books = Bookkeeper::new(&group, &slot, logs);
-        let worker = Worker::new(name, state, stage, log, office, books, tap);
+        let worker = Worker::new(name, state, stage, log, office, books, (tap, station));
         let (stop, failure) = (self.stop.clone(), Arc::clone(&self.failure));
         let work = move || {
             if let Err(why) = worker.run(&stop) {
@@ -88,13 +83,18 @@ impl Crew {
         Ok(())
     }
 
-    /// All are hired. `catalog` is what they need to reach, with the origin of a log.
+    /// All are hired. `catalog` is what they need to reach.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn is_complete(&self, catalog: Option<(Arc<dyn Catalog>, Box<str>)>, runtime: &Handle) -> Result<()> {
-        if let Some((catalog, origin)) = catalog {
-            self.telemetry.ask(catalog, origin, self.stop.clone(), runtime)?;
+    pub fn is_complete(
+        &self,
+        catalog: Option<Arc<dyn Catalog>>,
+        deployment: &Deployment,
+        runtime: &Handle,
+    ) -> Result<()> {
+        if let Some(catalog) = catalog {
+            self.telemetry.ask(catalog, deployment.clone(), self.stop.clone(), runtime)?;
         }
         self.telemetry.health().staffed();
         Ok(())

@@ -23,7 +23,7 @@ use crate::feed::Feed;
 use crate::input::{Format, Input, InputArgs, Item, time};
 use crate::process;
 use crate::site::{Plan, Site};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Otlp, Telemetry};
 use crate::watch::Watch;
 
 /// The topic of rows and lines from the input of this command.
@@ -113,9 +113,9 @@ struct Summary {
 }
 
 /// Runs the pipeline.
-pub fn run(args: RunArgs) -> Outcome {
+pub fn run(args: RunArgs, otlp: Otlp) -> Outcome {
     let mut config = Config::load(&args.config).map_err(|error| Failure::Usage(error.to_string()))?;
-    let Some(folder) = args.embedded.clone() else { return run_on_servers(&args, &config) };
+    let Some(folder) = args.embedded.clone() else { return run_on_servers(&args, &config, otlp) };
     if args.config.config.is_none() {
         quicken(&mut config);
     }
@@ -126,7 +126,7 @@ pub fn run(args: RunArgs) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let drain = CancellationToken::new();
     process::drain_at_signals(runtime.handle(), drain.clone())?;
-    let telemetry = Telemetry::begin(&config.admin, runtime.handle(), drain.clone())?;
+    let telemetry = Telemetry::begin(&config, otlp, runtime.handle(), drain.clone())?;
     let mut site = Site::open(&folder, plan(&args, &config))?;
     site.observe(Arc::clone(&telemetry));
     site.start(runtime.handle(), None)?;
@@ -158,14 +158,16 @@ pub fn run(args: RunArgs) -> Outcome {
     })?;
     let failed_feed = feeding.map(Feeding::end).transpose();
     site.write_trust(&[])?;
-    site.stop()?;
+    let stopped = site.stop();
+    telemetry.end();
+    stopped?;
     failed_feed?;
     tell(&args, &folder, &site, begun, unfinished)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs stages of a deployment on servers, until a signal comes or one of them cannot go on.
-fn run_on_servers(args: &RunArgs, config: &Config) -> Outcome {
+fn run_on_servers(args: &RunArgs, config: &Config, otlp: Otlp) -> Outcome {
     if args.input.is_some() {
         let why = "--input goes with --embedded; on Kafka, events come from the topics of [[source]]";
         return Err(Failure::Usage(why.to_owned()));
@@ -174,7 +176,7 @@ fn run_on_servers(args: &RunArgs, config: &Config) -> Outcome {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stop = CancellationToken::new();
     process::drain_at_signals(runtime.handle(), stop.clone())?;
-    let telemetry = Telemetry::begin(&config.admin, runtime.handle(), stop.clone())?;
+    let telemetry = Telemetry::begin(config, otlp, runtime.handle(), stop.clone())?;
     let mut cluster = Cluster::start(config, &args.stages, runtime.handle(), &stop, Arc::clone(&telemetry))?;
     let mut reported = Instant::now();
     while !stop.is_cancelled() && !cluster.stopping().is_cancelled() {
@@ -192,6 +194,7 @@ fn run_on_servers(args: &RunArgs, config: &Config) -> Outcome {
         std::process::exit(1);
     });
     let outcome = cluster.stop();
+    telemetry.end();
     cluster.report();
     let counts = cluster.counters().counts();
     let mut out = std::io::stdout().lock();

@@ -35,7 +35,7 @@ use crate::crew::{Crew, Hand};
 use crate::office::World;
 use crate::pending::pending;
 use crate::registry::{self, Registry};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Lag, Side, Telemetry};
 use crate::worker::Tap;
 use crate::{reanchor, secrets, trust};
 
@@ -217,11 +217,11 @@ impl Site {
                 world.chain = Some(chain);
             }
             let log = self.log.worker(&group, &inputs)?;
-            let hand = Hand { name, slot: format!("{group}-{number}"), group, stage, log, figures: None };
+            let side = Side { figures: None, lag: lag(self.log.clone(), group.clone(), inputs) };
+            let hand = Hand { name, slot: format!("{group}-{number}"), group, stage, log, side };
             self.crew.hire(hand, (runtime, &world), self.deployment.logs(), tap.clone())?;
         }
-        let origin = self.deployment.origin(0).unwrap_or_default().into();
-        self.crew.is_complete(Some((Arc::new(self.catalog.clone()), origin)), runtime)?;
+        self.crew.is_complete(Some(Arc::new(self.catalog.clone())), &self.deployment, runtime)?;
         info!(folder = %self.path.display(), logs = self.deployment.logs(), "the pipeline runs");
         Ok(())
     }
@@ -275,6 +275,16 @@ impl Site {
     pub fn stop(&mut self) -> Result<()> {
         self.crew.stop()
     }
+}
+
+/// Tells how many records of its inputs a group has not done.
+fn lag(log: EmbeddedLog, group: String, inputs: Vec<Partition>) -> Lag {
+    let behind = move |partition: &Partition| {
+        let (start, end) = log.range(partition).ok()?;
+        let next = log.committed(&group, partition).ok()?.unwrap_or(start).max(start);
+        Some((partition.clone(), end.saturating_sub(next)))
+    };
+    Box::new(move || inputs.iter().filter_map(&behind).collect())
 }
 
 /// The partitions of the input topics, dealt out to as many workers as there are cores.

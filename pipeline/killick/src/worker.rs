@@ -15,9 +15,10 @@ use killick_stages::ports::{Log, LogError, Polled};
 use killick_stages::record::{Micros, Partition};
 use killick_stages::stage::{Part, Stage};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, info, info_span, warn};
 
 use crate::office::{Answered, Office};
+use crate::telemetry::Station;
 
 /// Longest wait for records: also how late an answer may be noticed, and a stop.
 const POLL: Duration = Duration::from_millis(20);
@@ -42,6 +43,7 @@ pub struct Worker<L> {
     office: Office,
     books: Bookkeeper,
     tap: Tap,
+    station: Arc<Station>,
     answers: mpsc::Receiver<Answered>,
     /// What is put out and not yet committed, by input partition.
     parts: BTreeMap<Partition, Part>,
@@ -55,7 +57,8 @@ pub struct Worker<L> {
 }
 
 impl<L: Log> Worker<L> {
-    /// A worker named after its stage; its state is read back from `state_topic`, its manifests come from `books`.
+    /// A worker named after its stage; its state is read back from `state_topic`, its manifests come from `books`. `station`
+    /// is told what it does.
     pub fn new(
         name: &'static str,
         state_topic: Option<&'static str>,
@@ -63,7 +66,7 @@ impl<L: Log> Worker<L> {
         log: L,
         (office, answers): (Office, mpsc::Receiver<Answered>),
         books: Bookkeeper,
-        tap: Tap,
+        (tap, station): (Tap, Arc<Station>),
     ) -> Self {
         Self {
             name,
@@ -73,6 +76,7 @@ impl<L: Log> Worker<L> {
             office,
             books,
             tap,
+            station,
             answers,
             parts: BTreeMap::new(),
             owned: BTreeMap::new(),
@@ -101,6 +105,7 @@ impl<L: Log> Worker<L> {
         self.take_answers()?;
         self.commit(stop)?;
         for (partition, alarm) in self.stage.alarms() {
+            self.station.alarmed();
             error!(stage = self.name, %partition, alarm = &*alarm, "an operator has to look");
         }
         for (partition, request) in self.stage.requests() {
@@ -112,6 +117,7 @@ impl<L: Log> Worker<L> {
         }
         self.tick(&idle)?;
         self.press_back();
+        self.station.turned(|| self.stage.gauges());
         Ok(())
     }
 
@@ -214,6 +220,10 @@ impl<L: Log> Worker<L> {
         }
         let mut parts: Vec<_> =
             std::mem::take(&mut self.parts).into_iter().filter(|(_, part)| !part.is_empty()).collect();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let _span = info_span!("commit", stage = self.name).entered();
         let mut pause = RETRY.0;
         while !parts.is_empty() {
             match self.log.commit(&parts) {

@@ -4,33 +4,56 @@
 //! |---|---|
 //! | `admin.rs` | the port for probes and scrapes |
 //! | `health.rs` | what the probes answer |
-//! | `station.rs` | what is seen of one worker: it stands between the stage and its log |
-//! | `metrics.rs` | the metrics: their names, and what is asked for at each scrape |
+//! | `watched.rs` | stands between a stage and its log, and tells of what passes |
+//! | `station.rs` | what is seen of one worker |
+//! | `progress.rs` | how old the oldest is of what is not done |
+//! | `classes.rs` | classes of tenants |
+//! | `metrics.rs` | the metrics, by their names |
+//! | `watching.rs` | what is asked for at each scrape |
+//! | `traces.rs` | how an event, or a batch, is followed through all stages |
+//! | `otlp.rs` | what is pushed, as the environment of OpenTelemetry says |
+//! | `logs.rs` | the log: to standard error, and where it is pushed |
 
 mod admin;
+mod classes;
 mod health;
+pub mod logs;
 mod metrics;
+mod otlp;
+mod progress;
 mod station;
+mod traces;
+mod watched;
+mod watching;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use killick_kafka::Figures;
+use killick_proof::batch::BatchHeader;
+use killick_stages::deployment::Deployment;
 use killick_stages::ports::Catalog;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
+use crate::config::Config;
+use crate::counters::Counters;
+use classes::Classes;
 use health::Health;
 use metrics::Metrics;
-use station::Station;
-pub use station::Watched;
+pub use otlp::Otlp;
+use station::Shared;
+pub use station::{Lag, Side, Station};
+use traces::Traces;
+pub use watched::Watched;
 
 /// Between two questions to the catalog, whether it is there.
 const ASK: Duration = Duration::from_secs(5);
+/// Batches that are looked up in the catalog each time, for when their first events came.
+const LOOK_UP: usize = 16;
 
 /// The port for those who run it: `[admin]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -43,26 +66,39 @@ pub struct Settings {
 }
 
 /// What is said of this process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Telemetry {
-    health: Health,
+    health: Arc<Health>,
     metrics: Metrics,
-    /// Whether anybody may ask.
+    classes: Arc<Classes>,
+    traces: Option<Traces>,
+    logs: Option<opentelemetry_sdk::logs::SdkLoggerProvider>,
+    /// Whether anybody may ask, or is told.
     is_heard: bool,
+    /// Where what is pushed is pushed from. Last, so that it goes last.
+    _runtime: Option<tokio::runtime::Runtime>,
 }
 
 impl Telemetry {
-    /// Begins, and listens where the settings say so. `ending` is cancelled when the process is told to end.
+    /// Begins: listens where the configuration says so, and pushes what `otlp` has. `ending` is cancelled when the process is
+    /// told to end.
     ///
     /// # Errors
     /// Nobody can listen there.
-    pub fn begin(settings: &Settings, runtime: &Handle, ending: CancellationToken) -> Result<Arc<Self>> {
-        let telemetry = Arc::new(Self {
-            health: Health::default(),
-            metrics: Metrics::new()?,
-            is_heard: settings.listen.is_some(),
-        });
-        if let Some(address) = settings.listen {
+    pub fn begin(
+        config: &Config,
+        otlp: Otlp,
+        runtime: &Handle,
+        ending: CancellationToken,
+    ) -> Result<Arc<Self>> {
+        let health = Arc::<Health>::default();
+        let Otlp { metrics, traces, logs, runtime: pushes } = otlp;
+        let is_heard = config.admin.listen.is_some() || metrics.is_some();
+        let metrics =
+            if is_heard { Metrics::new(&health, otlp::resource(), metrics)? } else { Metrics::default() };
+        let classes = Arc::new(Classes::of_catalog(config.catalog.as_ref()));
+        let telemetry = Arc::new(Self { health, metrics, classes, traces, logs, is_heard, _runtime: pushes });
+        if let Some(address) = config.admin.listen {
             let address = admin::listen(address, runtime, Arc::clone(&telemetry))?;
             info!(%address, "the admin port is open");
         }
@@ -84,21 +120,30 @@ impl Telemetry {
         self.metrics.text()
     }
 
-    /// What is to be seen of a worker that is about to begin.
-    pub fn hired(&self, slot: &str, figures: Option<Arc<Figures>>) -> Arc<Station> {
-        let station = Arc::new(Station::new(slot, figures));
+    /// What is to be seen of a worker of this stage that is about to begin.
+    pub fn hired(
+        &self,
+        stage: &'static str,
+        slot: &str,
+        side: Side,
+        counters: Arc<Counters>,
+    ) -> Arc<Station> {
+        let (instruments, classes) = (self.metrics.instruments(), Arc::clone(&self.classes));
+        let shared = Shared { counters, instruments, classes, traces: self.traces.clone() };
+        let station = Arc::new(Station::new(stage, slot, side, shared));
         self.health.joined(Arc::clone(&station));
         station
     }
 
-    /// Asks the catalog now and then, where anybody may want to know, until `stop`, whether it is there: by the size of the log of this origin.
+    /// Asks the catalog now and then, where anybody may want to know and until `stop`, whether it is there, and when the first
+    /// event came of batches that wait since before this process began.
     ///
     /// # Errors
     /// No thread can be started.
     pub fn ask(
         self: &Arc<Self>,
         catalog: Arc<dyn Catalog>,
-        origin: Box<str>,
+        deployment: Deployment,
         stop: CancellationToken,
         runtime: &Handle,
     ) -> Result<()> {
@@ -109,13 +154,44 @@ impl Telemetry {
         let (telemetry, runtime) = (Arc::clone(self), runtime.clone());
         let asks = move || {
             while !stop.is_cancelled() {
-                let said = catalog.log_size(&origin);
+                let said = catalog.log_size(deployment.origin(0).unwrap_or_default());
+                let is_there = said.is_ok();
                 telemetry.health.catalog_said(said.map(drop).map_err(|error| error.to_string()));
+                if is_there {
+                    telemetry.look_up(&*catalog, &deployment);
+                }
                 let rest = stop.cancelled();
+                // Whether it is time or the end: the loop asks.
                 let _ = runtime.block_on(async { tokio::time::timeout(ASK, rest).await });
             }
         };
         let thread = std::thread::Builder::new().name("ask-catalog".into()).spawn(asks);
         thread.map(drop).context("no thread to ask the catalog with")
+    }
+
+    fn look_up(&self, catalog: &dyn Catalog, deployment: &Deployment) {
+        let stations = self.health.stations();
+        let wanted =
+            stations.iter().flat_map(|station| station.unknown().into_iter().map(move |of| (station, of)));
+        for (station, (log, number)) in wanted.take(LOOK_UP) {
+            let Some(origin) = deployment.origin(log) else { continue };
+            if let Ok(Some(batch)) = catalog.batch(origin, number)
+                && let Ok(header) = BatchHeader::decode(&batch.header)
+            {
+                station.learn(log, number, header.first_time);
+            }
+        }
+    }
+
+    /// Sends the last of what is pushed. To be called when the workers have ended, and outside of any runtime.
+    pub fn end(&self) {
+        let outcomes = [
+            self.traces.as_ref().map_or(Ok(()), Traces::end),
+            self.metrics.end(),
+            self.logs.as_ref().map_or(Ok(()), |logs| logs.shutdown().map_err(Into::into)),
+        ];
+        for error in outcomes.into_iter().filter_map(Result::err) {
+            warn!(error = format!("{error:#}"), "the last of the telemetry was not taken");
+        }
     }
 }

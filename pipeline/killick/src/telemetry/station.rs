@@ -1,42 +1,139 @@
 //! What is seen of one worker, on its way between the stage and the log.
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use killick_kafka::Figures;
-use killick_stages::ports::{Log, LogError, Polled};
-use killick_stages::record::{Micros, Partition, Record};
-use killick_stages::stage::Part;
+use killick_proof::batch::BatchHeader;
+use killick_stages::avro::Reader;
+use killick_stages::manifest::Manifest;
+use killick_stages::ports::LogError;
+use killick_stages::ready::ProofReady;
+use killick_stages::record::{Header, Micros, Output, Partition, Record};
+use killick_stages::rejected::Code;
+use killick_stages::route;
+use killick_stages::stage::{Gauge, Part};
+use opentelemetry::KeyValue;
 
+use super::classes::Classes;
 use super::health::Pulse;
+use super::metrics::Instruments;
+use super::progress::Progress;
+use super::traces::Traces;
+use crate::counters::Counters;
+
+/// How often a stage is asked for its gauges.
+const GAUGES: Duration = Duration::from_secs(1);
+/// A second, in log time.
+const SECOND: f64 = 1e6;
+
+/// The records of each partition that are not done.
+pub type Lag = Box<dyn Fn() -> BTreeMap<Partition, u64> + Send + Sync>;
+
+/// The present, as the log would stamp it.
+pub fn now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
+}
+
+/// What is known of a worker's side of the log beside what it does itself.
+pub struct Side {
+    /// What its hold on the brokers says, where it has one.
+    pub figures: Option<Arc<Figures>>,
+    /// How far its group is behind in what is its own.
+    pub lag: Lag,
+}
+
+impl Side {
+    /// A hold on the brokers.
+    pub fn of_brokers(figures: Arc<Figures>) -> Self {
+        let known = Arc::clone(&figures);
+        let lag = move || {
+            let positive = |(partition, lag)| (partition, u64::try_from(lag).unwrap_or_default());
+            known.lag().into_iter().map(positive).collect()
+        };
+        Self { figures: Some(figures), lag: Box::new(lag) }
+    }
+}
+
+/// What all workers have in common.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// What is counted for the summary.
+    pub counters: Arc<Counters>,
+    /// What is counted for the metrics.
+    pub instruments: Arc<Instruments>,
+    /// Who counts as which class of tenants.
+    pub classes: Arc<Classes>,
+    /// What makes spans, where there are any.
+    pub traces: Option<Traces>,
+}
 
 /// One worker.
-#[derive(Debug)]
 pub struct Station {
+    stage: &'static str,
     slot: Box<str>,
+    shared: Shared,
     pulse: Pulse,
-    /// What its hold on the brokers says, where it has one.
-    figures: Option<Arc<Figures>>,
+    side: Side,
     /// Whether the state of all that is ours was read back.
     is_settled: AtomicBool,
     has_begun: AtomicBool,
+    /// Partitions that are ours.
+    partitions: AtomicU64,
     /// Why what was last put out cannot be committed, if it cannot.
     fault: Mutex<Option<String>>,
+    seen: Mutex<Seen>,
+    /// The stage, as an attribute.
+    own: [KeyValue; 1],
+}
+
+/// What was seen of the worker's records.
+#[derive(Default)]
+struct Seen {
+    inputs: BTreeMap<Partition, Progress>,
+    /// Of prove: the batches of each log, by number, that are stored or on their way there and were not told of.
+    untold: BTreeMap<u32, Progress>,
+    gauges: Vec<Gauge>,
+    asked: Option<Instant>,
+}
+
+impl fmt::Debug for Station {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Station").field("slot", &self.slot).finish_non_exhaustive()
+    }
 }
 
 impl Station {
-    /// A worker that is about to begin.
-    pub fn new(slot: &str, figures: Option<Arc<Figures>>) -> Self {
+    /// A worker of this stage that is about to begin.
+    pub fn new(stage: &'static str, slot: &str, side: Side, shared: Shared) -> Self {
+        let own = [KeyValue::new("stage", stage)];
+        let Instruments { commits, commit_failures, alarms, rebalances, .. } = &*shared.instruments;
+        [commits, commit_failures, alarms].iter().for_each(|counter| counter.add(0, &own));
+        for change in ["assigned", "revoked"] {
+            rebalances.add(0, &[own[0].clone(), KeyValue::new("change", change)]);
+        }
         Self {
+            stage,
             slot: slot.into(),
+            shared,
             pulse: Pulse::new(),
-            figures,
+            side,
             is_settled: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
+            partitions: AtomicU64::new(0),
             fault: Mutex::default(),
+            seen: Mutex::default(),
+            own,
         }
+    }
+
+    /// Its stage.
+    pub fn stage(&self) -> &'static str {
+        self.stage
     }
 
     /// What tells the worker from all others.
@@ -49,6 +146,20 @@ impl Station {
         &self.pulse
     }
 
+    /// What its hold on the brokers says, where it has one.
+    pub fn figures(&self) -> Option<&Figures> {
+        self.side.figures.as_deref()
+    }
+
+    /// Partitions that are its own.
+    pub fn partitions(&self) -> u64 {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether it once had all that it was given, with its state.
     pub fn has_begun(&self) -> bool {
         self.has_begun.load(Ordering::Relaxed)
@@ -59,7 +170,7 @@ impl Station {
     /// # Errors
     /// Why not.
     pub fn is_ready(&self) -> Result<(), String> {
-        if let Some(figures) = &self.figures {
+        if let Some(figures) = &self.side.figures {
             if !figures.is_connected() {
                 return Err("no broker is connected".to_owned());
             }
@@ -76,15 +187,138 @@ impl Station {
         }
     }
 
+    /// The figures that its stage gave last.
+    pub fn gauges(&self) -> Vec<Gauge> {
+        self.seen().gauges.clone()
+    }
+
+    /// Of each topic: records that are not done, and the largest age of one of them in seconds.
+    pub fn lags(&self, now: Micros) -> Vec<(String, u64, f64)> {
+        let lag = (self.side.lag)();
+        let mut topics: BTreeMap<String, (u64, f64)> = BTreeMap::new();
+        for (partition, progress) in &self.seen().inputs {
+            let behind = lag.get(partition).copied().unwrap_or_default();
+            let sums = topics.entry(partition.topic.as_str().to_owned()).or_default();
+            *sums = (sums.0 + behind, sums.1.max(age(now, oldest(progress, behind))));
+        }
+        topics.into_iter().map(|(topic, (records, age))| (topic, records, age)).collect()
+    }
+
+    /// The age in seconds of the oldest event that waits here, be it read or not. 0 where none does.
+    pub fn oldest_event(&self, now: Micros) -> f64 {
+        let carries = |topic: &str| match self.stage {
+            "ingest" | "dedup" | "batch" => true,
+            // An anchor's own age is not its events'.
+            "prove" => topic == route::BATCHES,
+            _ => false,
+        };
+        let lag = (self.side.lag)();
+        let seen = self.seen();
+        let inputs = seen.inputs.iter().filter(|(partition, _)| carries(partition.topic.as_str()));
+        let inputs = inputs.map(|(partition, progress)| {
+            age(now, oldest(progress, lag.get(partition).copied().unwrap_or_default()))
+        });
+        inputs.chain(seen.untold.values().map(|batches| age(now, batches.oldest()))).fold(0.0, f64::max)
+    }
+
+    /// A log with batches that are stored and not told of, whose age nobody here knows, and the first of these batches.
+    pub fn unknown(&self) -> Option<(u32, u64)> {
+        let seen = self.seen();
+        seen.gauges.iter().find_map(|gauge| match gauge {
+            Gauge::Log { number, stored, told } if told < stored => {
+                let known = seen.untold.get(number).and_then(Progress::first);
+                known.is_none_or(|known| known > *told).then_some((*number, *told))
+            }
+            _ => None,
+        })
+    }
+
+    /// Learns when the first event of that batch came.
+    pub fn learn(&self, log: u32, batch: u64, time: Micros) {
+        self.seen().untold.entry(log).or_default().learn(batch, time);
+    }
+
+    /// The worker has turned; what its stage alone knows is asked for now and then.
+    pub fn turned(&self, gauges: impl FnOnce() -> Vec<Gauge>) {
+        let mut seen = self.seen();
+        if seen.asked.is_none_or(|asked| asked.elapsed() >= GAUGES) {
+            seen.asked = Some(Instant::now());
+            seen.gauges = gauges();
+        }
+    }
+
+    /// The stage has something that an operator has to look at.
+    pub fn alarmed(&self) {
+        self.shared.instruments.alarms.add(1, &self.own);
+    }
+
     /// The worker asks for records: so it is done with what it was given before.
-    fn asks(&self) {
-        let is_member = self.figures.as_ref().is_none_or(|figures| figures.joined.load(Ordering::Relaxed));
+    pub(super) fn asks(&self) {
+        let is_member =
+            self.side.figures.as_ref().is_none_or(|figures| figures.joined.load(Ordering::Relaxed));
         if is_member && !self.is_settled.swap(true, Ordering::Relaxed) {
             self.has_begun.store(true, Ordering::Relaxed);
         }
     }
 
-    fn wrote(&self, outcome: &Result<(), LogError>) {
+    /// A partition came.
+    pub(super) fn assigned(&self, partition: &Partition) {
+        self.is_settled.store(false, Ordering::Relaxed);
+        if self.seen().inputs.insert(partition.clone(), Progress::default()).is_none() {
+            self.partitions.fetch_add(1, Ordering::Relaxed);
+        }
+        self.changed("assigned");
+    }
+
+    /// A partition went.
+    pub(super) fn revoked(&self, partition: &Partition) {
+        let mut seen = self.seen();
+        if seen.inputs.remove(partition).is_some() {
+            self.partitions.fetch_sub(1, Ordering::Relaxed);
+        }
+        seen.untold.remove(&partition.number);
+        drop(seen);
+        if let Some(traces) = &self.shared.traces {
+            traces.revoked(partition);
+        }
+        self.changed("revoked");
+    }
+
+    fn changed(&self, change: &'static str) {
+        let labels = [self.own[0].clone(), KeyValue::new("change", change)];
+        self.shared.instruments.rebalances.add(1, &labels);
+    }
+
+    /// Records came, in order.
+    pub(super) fn read<'r>(&self, records: impl Iterator<Item = &'r Record> + Clone) {
+        if let Some(traces) = &self.shared.traces {
+            traces.read(self.stage, records.clone());
+        }
+        let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut seen = self.seen();
+        for record in records {
+            *counts.entry(record.partition.topic.as_str()).or_default() += 1;
+            if record.partition.topic.as_str() == route::BATCHES
+                && let Some((number, time)) = first_event(&record.value)
+            {
+                seen.untold.entry(record.partition.number).or_default().take(number, time);
+            }
+            let Some(progress) = seen.inputs.get_mut(&record.partition) else { continue };
+            if waits(record) {
+                progress.take(record.offset, record.append_time);
+            } else {
+                progress.pass(record.offset, record.append_time);
+            }
+        }
+        drop(seen);
+        for (topic, count) in counts {
+            let labels = [self.own[0].clone(), KeyValue::new("topic", topic.to_owned())];
+            self.shared.instruments.read.add(count, &labels);
+        }
+    }
+
+    /// A commit ended so.
+    pub(super) fn wrote(&self, parts: &[(Partition, Part)], took: Duration, outcome: &Result<(), LogError>) {
         let fault = match outcome {
             Err(error @ (LogError::Failed(_) | LogError::Over(_) | LogError::Damaged(_))) => {
                 Some(error.to_string())
@@ -93,74 +327,122 @@ impl Station {
             Ok(()) | Err(LogError::Lost(_) | LogError::Unknown(_) | LogError::TooLarge { .. }) => None,
         };
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
-    }
-}
-
-/// A worker's log, watched.
-pub struct Watched<L> {
-    log: L,
-    station: Arc<Station>,
-    owned: BTreeSet<Partition>,
-    has_polled: bool,
-}
-
-impl<L: Log> Watched<L> {
-    /// The log of this worker.
-    pub fn new(log: L, station: Arc<Station>) -> Self {
-        Self { log, station, owned: BTreeSet::new(), has_polled: false }
-    }
-}
-
-impl<L: Log> Log for Watched<L> {
-    fn poll(&mut self, wait: Duration) -> Result<Vec<Polled>, LogError> {
-        if self.has_polled {
-            self.station.asks();
-        }
-        let polled = self.station.pulse.call(|| self.log.poll(wait))?;
-        self.has_polled = true;
-        for event in &polled {
-            match event {
-                Polled::Assigned(partition, _) => {
-                    self.station.is_settled.store(false, Ordering::Relaxed);
-                    self.owned.insert(partition.clone());
+        let instruments = &self.shared.instruments;
+        match outcome {
+            Ok(()) => {
+                instruments.commits.add(1, &self.own);
+                instruments.commit_time.record(took.as_secs_f64(), &self.own);
+                self.committed(parts);
+                if let Some(traces) = &self.shared.traces {
+                    traces.committed(self.stage, parts, took);
                 }
-                Polled::Revoked(partition) => drop(self.owned.remove(partition)),
-                Polled::Record(_) => {}
+            }
+            Err(_) => instruments.commit_failures.add(1, &self.own),
+        }
+    }
+
+    /// Takes in what was committed.
+    fn committed(&self, parts: &[(Partition, Part)]) {
+        let mut seen = self.seen();
+        for (partition, part) in parts {
+            if let (Some(through), Some(progress)) = (part.through, seen.inputs.get_mut(partition)) {
+                progress.done(through);
             }
         }
-        Ok(polled)
+        drop(seen);
+        self.shared.counters.committed(parts, |manifest| self.manifest(manifest));
+        let now = now();
+        let instruments = &self.shared.instruments;
+        for output in parts.iter().flat_map(|(_, part)| &part.outputs) {
+            match output.partition.topic.as_str() {
+                route::BATCHES => {
+                    instruments.batches.add(1, &[]);
+                    if let Some((_, time)) = first_event(&output.value) {
+                        let classes = self.shared.classes.of_batch(&output.value);
+                        self.event_time("checkpoint", now, time, &classes);
+                    }
+                }
+                route::ANCHORS => instruments.anchored.add(1, &[]),
+                route::PROOFS => self.proof(output, now),
+                route::REJECTED => {
+                    let code = code(&output.headers).unwrap_or("unknown");
+                    instruments.rejected.add(1, &[KeyValue::new("code", code)]);
+                }
+                _ => {}
+            }
+        }
     }
 
-    fn commit(&mut self, parts: &[(Partition, Part)]) -> Result<(), LogError> {
-        let outcome = self.station.pulse.call(|| self.log.commit(parts));
-        self.station.wrote(&outcome);
-        outcome
+    fn manifest(&self, manifest: &Manifest) {
+        let outcome = |name: &'static str, count: u64| {
+            self.shared.instruments.events.add(count, &[KeyValue::new("outcome", name)]);
+        };
+        let Manifest { stage, input, tally, .. } = manifest;
+        match &**stage {
+            "ingest" => outcome("accepted", tally.passed.events),
+            "dedup" => outcome("duplicate", tally.duplicates),
+            "prove" if input.topic.as_str() == route::ANCHORS => {
+                outcome("proven", tally.passed.events);
+                let mut seen = self.seen();
+                if let (Some(told), Some(untold)) = (tally.batches, seen.untold.get_mut(&input.number)) {
+                    untold.done(told);
+                }
+            }
+            _ => {}
+        }
     }
 
-    fn tick(&mut self, partition: &Partition) -> Result<(), LogError> {
-        self.station.pulse.call(|| self.log.tick(partition))
+    fn proof(&self, output: &Output, now: Micros) {
+        self.shared.instruments.proofs.add(1, &[]);
+        // What is told of again was timed when it was told of first.
+        let is_first = output.headers.iter().any(|header| header.value == killick_stages::ready::PROOF_READY);
+        let Ok(about) = ProofReady::about(&output.value) else { return };
+        if is_first {
+            let classes = self.shared.classes.of(about.tenants.iter().map(|tenant| &**tenant));
+            self.event_time("proof", now, about.first_time, &classes);
+            if let Some(block) = about.block {
+                self.event_time("anchored", block.time, about.first_time, &classes);
+            }
+        }
     }
 
-    fn replay(
-        &mut self,
-        partition: &Partition,
-        since: Option<Micros>,
-        each: &mut dyn FnMut(Record),
-    ) -> Result<(), LogError> {
-        let pulse = &self.station.pulse;
-        pulse.call(|| {
-            self.log.replay(partition, since, &mut |record| {
-                pulse.beat();
-                each(record);
-            })
-        })
+    fn event_time(&self, until: &'static str, end: Micros, begin: Micros, classes: &[&'static str]) {
+        let took = age(end, Some(begin));
+        for class in classes {
+            let labels = [KeyValue::new("until", until), KeyValue::new("class", *class)];
+            self.shared.instruments.event_time.record(took, &labels);
+        }
     }
+}
 
-    fn pause(&mut self, paused: bool) {
-        self.log.pause(paused);
-    }
+/// In seconds; 0 of nothing, and of what clocks say to come.
+fn age(now: Micros, time: Option<Micros>) -> f64 {
+    time.map_or(0.0, |time| (now.saturating_sub(time).max(0)) as f64 / SECOND)
+}
 
-    fn now(&self) -> Micros {
-        self.log.now()
-    }
+/// The time of the oldest record of a partition that is not done. Of one that was not read yet it is known that it is no
+/// older than the last that was.
+fn oldest(progress: &Progress, behind: u64) -> Option<Micros> {
+    progress.oldest().or_else(|| progress.last().filter(|_| behind > 0))
+}
+
+/// Whether there is something in a record that waits for anything: a tick has only time, and a frame may have only copies.
+fn waits(record: &Record) -> bool {
+    let is_hollow = || {
+        let mut reader = Reader::new(&record.value);
+        reader.count().and_then(|_| reader.long()) == Ok(0)
+    };
+    !record.is_tick() && !(record.partition.topic.as_str() == route::UNIQUE && is_hollow())
+}
+
+/// A batch's number, and the log time of its first event, from the beginning of its record.
+fn first_event(batch: &[u8]) -> Option<(u64, Micros)> {
+    let header = BatchHeader::decode(Reader::new(batch).bytes().ok()?).ok()?;
+    Some((header.number, header.first_time))
+}
+
+/// The code for which an event was rejected.
+fn code(headers: &[Header]) -> Option<&'static str> {
+    let named = headers.iter().find(|header| header.name.ends_with("exception.class.name"))?;
+    Code::ALL.into_iter().map(Code::name).find(|name| *name.as_bytes() == *named.value)
 }

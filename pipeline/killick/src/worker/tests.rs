@@ -9,6 +9,7 @@ use killick_stages::route::CHECKPOINTS;
 
 use super::*;
 use crate::office::World;
+use crate::telemetry::{Side, Telemetry};
 
 /// A log that says what it is told to, and takes partitions away in the midst of commits.
 struct Script {
@@ -95,6 +96,8 @@ fn records_that_were_on_the_way_when_a_commit_found_their_partition_lost_are_ano
         })
     };
     let books = Bookkeeper::new("anchor", "0", 1);
-    Worker::new("anchor", None, anchor(), log, office, books, tap).run(&stop).unwrap();
+    let side = Side { figures: None, lag: Box::new(BTreeMap::new) };
+    let station = Telemetry::default().hired("anchor", "anchor-0", side, Arc::default());
+    Worker::new("anchor", None, anchor(), log, office, books, (tap, station)).run(&stop).unwrap();
     assert_eq!(*committed.lock().unwrap(), [Some(1)]);
 }
