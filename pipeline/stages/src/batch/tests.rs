@@ -264,3 +264,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_batch_carries_some_of_its_events_traces_and_its_checkpoint_carries_its_own() {
+    let mut batch = batch(&Config { max_leaves: 1_000, ..small() });
+    let parent = |span: u8| TraceParent { trace: [1; 16], span: [span; 8], is_sampled: true };
+    let mut first = frame(0, NOW, 0..3);
+    first.headers.extend((1..=100).map(|span| parent(span).header()));
+    let mut second = frame(1, NOW + MS, 3..5);
+    second.headers.extend((101..=200).map(|span| parent(span).header()));
+    let part = run(&mut batch, &[first, second, tick(UNIQUE, 1, 2, NOW + 200 * MS)]).unwrap();
+    let [cut] = to(&part, BATCHES)[..] else { panic!("not one batch") };
+    assert!(carried(&cut.headers).eq((1..=128).map(parent)));
+    let header = BatchRecord::decode(&cut.value).unwrap().header;
+    let own = TraceParent::of_batch(&Algorithm::Sha256.leaf(&header));
+    assert!(carried(&to(&part, CHECKPOINTS)[0].headers).eq([own]));
+    // The next one has nothing of it.
+    let part =
+        run(&mut batch, &[frame(3, NOW + 300 * MS, 5..6), tick(UNIQUE, 1, 4, NOW + 500 * MS)]).unwrap();
+    assert!(to(&part, BATCHES)[0].headers.is_empty());
+}

@@ -216,3 +216,15 @@ proptest! {
         prop_assert!(dedup.keys() <= live.len());
     }
 }
+
+#[test]
+fn what_passes_is_followed_and_a_copy_is_not() {
+    let mut dedup = started(0);
+    let statements = [statement("a", b""), statement("a", b""), statement("b", b"")];
+    let mut frame = frame(0, NOW, &statements);
+    let parent = |span: u8| crate::trace::TraceParent { trace: [1; 16], span: [span; 8], is_sampled: true };
+    frame.headers.extend([100, 101].map(|offset| crate::trace::of_event(offset, &parent(offset as u8))));
+    let part = run(&mut dedup, &[frame]).unwrap();
+    let carried: Vec<_> = crate::trace::carried(&to(&part, UNIQUE)[0].headers).collect();
+    assert_eq!(carried, [parent(100)]);
+}

@@ -302,3 +302,33 @@ fn a_configuration_file_reads_as_meant_and_a_typo_is_refused() {
         assert!(serde_json::from_value::<Config>(typo).is_err(), "{path}");
     }
 }
+
+#[test]
+fn a_few_events_of_a_frame_that_their_producers_record_are_followed() {
+    let mut ingest = Ingest::new(&deployment(), &config()).unwrap();
+    let parent =
+        |number: u64, flags: &str| format!("00-0af7651916cd43dd8448eb211c80319c-{number:016x}-{flags}");
+    let records: Vec<_> = (0..400)
+        .map(|number| {
+            let record = record("raw", 0, number, NOW, "21.5");
+            let name = if number % 2 == 0 { "traceparent" } else { "ce_traceparent" };
+            // The third kind breaks the form.
+            let value = parent(number + 1, ["01", "00", "1"][number as usize % 3]);
+            with_headers(record, &[("other", b"header"), (name, value.as_bytes())])
+        })
+        .collect();
+    let part = run(&mut ingest, &records).unwrap();
+    let frames = to(&part, ACCEPTED);
+    assert_eq!(frames.len(), 4, "one for each log");
+    for frame in frames {
+        let followed = crate::trace::of_events(&frame.headers);
+        assert_eq!((followed.len(), frame.headers.len()), (IN_FRAME, IN_FRAME));
+        let events = AcceptedFrame::decode(&frame.value).unwrap().events;
+        for (offset, followed) in followed {
+            assert!(events.iter().any(|event| event.offset == offset));
+            assert_eq!(followed.to_string(), parent(offset + 1, "01"));
+        }
+    }
+    let part = run(&mut ingest, &[record("raw", 0, 400, NOW, "21.5")]).unwrap();
+    assert!(to(&part, ACCEPTED)[0].headers.is_empty());
+}

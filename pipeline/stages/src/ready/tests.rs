@@ -54,6 +54,24 @@ fn messages_read_back_and_begin_with_their_schema() {
 }
 
 #[test]
+fn what_a_message_says_of_its_batch_is_read_without_its_events() {
+    let value = proof().encode(1);
+    let about = About {
+        number: 5_123,
+        leaves: 2,
+        first_time: -1,
+        tenants: vec!["acme".into(), "plant".into()],
+        block: Some(block()),
+    };
+    assert_eq!(ProofReady::about(&value), Ok(about.clone()));
+    // Only what stands before them.
+    let head = (0..value.len()).find(|length| ProofReady::about(&value[..*length]).is_ok()).unwrap();
+    assert!(head < value.len() - 70, "{head} of {}", value.len());
+    assert_eq!(ProofReady::about(&value[..head]), Ok(about));
+    assert_eq!(ProofReady::about(&value[5..]), Err(ReadyError::Framing));
+}
+
+#[test]
 fn a_message_cut_anywhere_or_prolonged_or_unframed_is_none() {
     let value = proof().encode(1);
     for length in 0..value.len() {

@@ -214,3 +214,35 @@ fn keys_that_cannot_work_are_refused() {
     assert_eq!(new(&(0..17).collect::<Vec<_>>()), ConfigError::Keys(17));
     assert!(matches!(new(&[5, 6, 5]), ConfigError::SameKey(key) if account().ends_with(&key)));
 }
+
+#[test]
+fn what_is_spent_and_held_and_how_far_intervals_are_can_be_seen() {
+    let purse = |spent, held, days| Gauge::Purse { series: "".into(), chain: 7, spent, held, days };
+    let intervals = |[waiting, mined, deep, lost]: [u64; 4]| Gauge::Intervals {
+        series: "".into(),
+        chain: 7,
+        waiting,
+        mined,
+        deep,
+        lost,
+    };
+    assert_eq!(anchor().gauges(), [intervals([0; 4]), purse(0, None, None)]);
+    let mut spender = spender(config());
+    assert_eq!(spender.gauges(), [intervals([2, 0, 0, 0]), purse(COST, None, None)]);
+    alarms(&mut spender, Balance::Units(5 * COST + 1));
+    assert_eq!(spender.gauges()[1], purse(COST, Some(5 * COST + 1), Some(5)));
+    // Another day has begun, and nothing was spent in it.
+    let open = checkpoint(4, 2 * 86_400, ONE, 9);
+    run(&mut spender, &[open]).unwrap();
+    assert_eq!(spender.gauges()[1], purse(0, Some(5 * COST + 1), Some(5)));
+
+    let (mut anchor, _, key) = sent();
+    let counts = |anchor: &Anchor| anchor.gauges()[0].clone();
+    let seen = |height, mined| Answer::Seen(vec![key.clone()], look(height, 20, mined));
+    answered(&mut anchor, seen(10, Some((&key, 10, true))));
+    assert_eq!(counts(&anchor), intervals([0, 1, 0, 0]));
+    answered(&mut anchor, seen(13, Some((&key, 10, true))));
+    assert_eq!(counts(&anchor), intervals([0, 0, 1, 0]));
+    answered(&mut anchor, seen(14, None));
+    assert_eq!(counts(&anchor), intervals([0, 0, 0, 1]));
+}
