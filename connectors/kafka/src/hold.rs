@@ -507,6 +507,10 @@ impl Shared {
             gone.into_iter().filter(|partition| ownership.partitions.remove(partition).is_some()).collect();
         self.inbox().forget(&gone);
         self.figures.owned.store(ownership.partitions.len() as u64, Ordering::Relaxed);
+        if is_lost {
+            // The group counts us out until it says again what is ours.
+            self.figures.joined.store(false, Ordering::Relaxed);
+        }
         drop(ownership);
         self.arrived.notify_all();
         let outcome = match consumer.rebalance_protocol() {

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::running::{Running, address};
+use support::brokers;
+use support::running::{Running, address, make_topic};
 
 fn ask(address: &str, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
@@ -120,4 +121,59 @@ fn a_port_that_is_in_use_is_said_at_once() {
     let site = folder.path().join("site");
     let said = support::ends(1, "run --embedded", &[&site, Path::new("-c"), &config]);
     assert!(said.contains("[admin]: cannot listen on 127.0.0.1"), "{said}");
+}
+
+#[test]
+fn of_two_workers_for_one_partition_one_has_it_and_the_other_stands_by_and_both_are_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = format!("t-{:08x}", rand::random::<u32>());
+    let topic = format!("{run}.machines");
+    make_topic(&topic);
+    let brokers: Vec<_> = brokers().split(',').map(str::to_owned).collect();
+    let kafka = format!(
+        "[deployment]\nname = \"{run}.example\"\nlogs = 1\n[kafka]\nbrokers = {brokers:?}\nprefix = \"{run}.\"\n\
+         replication = 1\nmin_in_sync = 1\nsession_timeout = \"6s\"\n[[source]]\ntopic = \"{topic}\"\ndecoder = \"raw\"\n\
+         tenant = \"plant\"\nunsigned = \"accept\"\n[tenant.plant]\nsecret = \"no neighbour can guess this\"\n"
+    );
+    let config = configured(folder.path(), &kafka);
+    support::ends(0, "topics apply -c", &[Path::new(&config)]);
+    let mut workers: Vec<_> = ["one", "two"]
+        .into_iter()
+        .map(|slot| {
+            let variables = [("KILLICK_KAFKA__SLOT", slot)];
+            let mut running = Running::start(&["run", "-c", &config, "--stages", "dedup"], &variables);
+            let address = address(&running.says("the admin port is open"));
+            (running, address)
+        })
+        .collect();
+    for (_, address) in &workers {
+        assert_eq!(turns(address, "/startupz", 200), "ok\n");
+        let said = turns(address, "/readyz?verbose", 200);
+        assert!(said.contains("[+] dedup-") && !said.contains("catalog"), "dedup needs none: {said}");
+    }
+    let partitions = |address: &str| {
+        let text = get(address, "/metrics").1;
+        let line = text.lines().find_map(|line| line.strip_prefix("killick_partitions{stage=\"dedup\"} "));
+        line.unwrap().parse::<u64>().unwrap()
+    };
+    let mut all: Vec<_> = workers.iter().map(|(_, address)| partitions(address)).collect();
+    all.sort_unstable();
+    assert_eq!(all, [0, 1]);
+
+    // The one that is left takes over, and was ready all the time.
+    let has_it = workers.iter().position(|(_, address)| partitions(address) == 1).unwrap();
+    workers.remove(has_it).0.ends();
+    let (left, address) = workers.remove(0);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while partitions(&address) == 0 {
+        assert!(Instant::now() < deadline, "nobody took over");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    turns(&address, "/readyz", 200);
+    assert!(
+        get(&address, "/metrics")
+            .1
+            .contains("killick_rebalances_total{change=\"assigned\",stage=\"dedup\"} 1")
+    );
+    left.ends();
 }

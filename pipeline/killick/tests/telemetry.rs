@@ -50,9 +50,12 @@ unsigned = "accept"
 mapping = { id = { pointer = "/id" } }
 "#;
 
+/// The path and the body of a request.
+type Taken = (String, Vec<u8>);
+
 /// A collector of OpenTelemetry, as far as it is one that takes what comes.
 #[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+struct Collector(Arc<Mutex<Vec<Taken>>>);
 
 impl Collector {
     fn start() -> (Self, String) {
@@ -251,4 +254,44 @@ fn is_followed(spans: &[Span]) {
         }
         assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
     }
+}
+
+#[test]
+fn a_collector_that_is_away_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("events.ndjson");
+    std::fs::write(&input, "{\"machine\":\"press-1\",\"reading\":\"7\"}\n").unwrap();
+    for protocol in ["grpc", "http/protobuf"] {
+        let site = folder.path().join(protocol.replace('/', "-"));
+        let args = [
+            "run",
+            "--embedded",
+            site.to_str().unwrap(),
+            "--input",
+            input.to_str().unwrap(),
+            "--output",
+            "json",
+        ];
+        let mut command = support::command(&args);
+        command
+            .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+            .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        let output = command.env("OTEL_TRACES_SAMPLER", "always_on").output().unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(output.status.success() && out.contains("\"proven\":1"), "{protocol}: {out}{err}");
+        assert!(
+            err.contains("the last of the telemetry was not taken") && !err.contains("panicked"),
+            "{err}"
+        );
+    }
+}
+
+#[test]
+fn a_sampler_that_there_is_not_is_refused_with_those_that_there_are() {
+    let mut command = support::command(&["run", "--embedded", "never-made"]);
+    command.env("OTEL_TRACES_EXPORTER", "otlp").env("OTEL_TRACES_SAMPLER", "sometimes");
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("\"sometimes\"") && said.contains("always_on"), "{said}");
 }

@@ -44,6 +44,7 @@ use crate::counters::Counters;
 use classes::Classes;
 use health::Health;
 use metrics::Metrics;
+use otlp::Connections;
 pub use otlp::Otlp;
 use station::Shared;
 pub use station::{Lag, Side, Station};
@@ -76,7 +77,7 @@ pub struct Telemetry {
     /// Whether anybody may ask, or is told.
     is_heard: bool,
     /// Where what is pushed is pushed from. Last, so that it goes last.
-    _runtime: Option<tokio::runtime::Runtime>,
+    _connections: Connections,
 }
 
 impl Telemetry {
@@ -92,12 +93,13 @@ impl Telemetry {
         ending: CancellationToken,
     ) -> Result<Arc<Self>> {
         let health = Arc::<Health>::default();
-        let Otlp { metrics, traces, logs, runtime: pushes } = otlp;
+        let Otlp { metrics, traces, logs, connections } = otlp;
         let is_heard = config.admin.listen.is_some() || metrics.is_some();
         let metrics =
             if is_heard { Metrics::new(&health, otlp::resource(), metrics)? } else { Metrics::default() };
         let classes = Arc::new(Classes::of_catalog(config.catalog.as_ref()));
-        let telemetry = Arc::new(Self { health, metrics, classes, traces, logs, is_heard, _runtime: pushes });
+        let telemetry =
+            Arc::new(Self { health, metrics, classes, traces, logs, is_heard, _connections: connections });
         if let Some(address) = config.admin.listen {
             let address = admin::listen(address, runtime, Arc::clone(&telemetry))?;
             info!(%address, "the admin port is open");

@@ -22,7 +22,19 @@ pub struct Otlp {
     pub(super) traces: Option<Traces>,
     pub(super) logs: Option<SdkLoggerProvider>,
     /// Where connections of gRPC live. Last, so that it goes last.
-    pub(super) runtime: Option<Runtime>,
+    pub(super) connections: Connections,
+}
+
+/// The runtime of what is pushed by gRPC. Whoever lets go of it last may be a task, which must not wait for it to end.
+#[derive(Default)]
+pub struct Connections(Option<Runtime>);
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Otlp {
@@ -51,7 +63,7 @@ impl Otlp {
         let logs = logs.map(|exporter| {
             SdkLoggerProvider::builder().with_resource(resource()).with_batch_exporter(exporter).build()
         });
-        Ok(Self { metrics, traces, logs, runtime: Some(runtime) })
+        Ok(Self { metrics, traces, logs, connections: Connections(Some(runtime)) })
     }
 
     /// The spans, where they are pushed.
