@@ -432,7 +432,8 @@ fn waits(record: &Record) -> bool {
         let mut reader = Reader::new(&record.value);
         reader.count().and_then(|_| reader.long()) == Ok(0)
     };
-    !record.is_tick() && !(record.partition.topic.as_str() == route::UNIQUE && is_hollow())
+    let is_copies = record.partition.topic.as_str() == route::UNIQUE && is_hollow();
+    !(is_copies || record.is_tick())
 }
 
 /// A batch's number, and the log time of its first event, from the beginning of its record.

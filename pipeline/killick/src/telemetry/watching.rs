@@ -22,6 +22,9 @@ const MANY_DAYS: u64 = 36_500;
 const PARTS: f64 = 1e12;
 
 type Observe<'o> = dyn FnMut(f64, &[KeyValue]) + 'o;
+/// Records, and seconds.
+type LagOf = (f64, f64);
+type ObserveLag<'o> = dyn FnMut(LagOf, &[KeyValue]) + 'o;
 
 /// Has the workers that `health` knows looked at whenever the figures are wanted.
 pub fn watch(meter: &Meter, health: &Arc<Health>) {
@@ -113,9 +116,9 @@ fn oldest(stations: &[Arc<Station>], observe: &mut Observe<'_>) {
 }
 
 /// The sum of records, and the largest age, of each stage and topic.
-fn lags(stations: &[Arc<Station>], observe: &mut dyn FnMut((f64, f64), &[KeyValue])) {
+fn lags(stations: &[Arc<Station>], observe: &mut ObserveLag<'_>) {
     let now = now();
-    let mut all: BTreeMap<(&'static str, String), (f64, f64)> = BTreeMap::new();
+    let mut all: BTreeMap<(&'static str, String), LagOf> = BTreeMap::new();
     for station in stations {
         for (topic, records, age) in station.lags(now) {
             let lag = all.entry((station.stage(), topic)).or_default();
