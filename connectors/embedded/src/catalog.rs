@@ -4,6 +4,8 @@
 //! characters), numbers are big-endian. The events of a batch are inserted in the order of their keys, so that devices
 //! which count their events cost little. Puts that wait at the same time share one durable write.
 
+mod copy;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
@@ -22,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::folder::Folder;
 use crate::store::{Disk, Store};
+pub use copy::CatalogAt;
 
 /// origin, number → the batch
 const BATCHES: Bytewise = TableDefinition::new("batches");
@@ -37,6 +40,9 @@ const SERIES: Bytewise = TableDefinition::new("series");
 const EVENTS: Bytewise = TableDefinition::new("events");
 /// tenant, day, origin, number → nothing
 const DAYS: Bytewise = TableDefinition::new("days");
+
+/// All of them.
+const TABLES: [Bytewise; 7] = [BATCHES, LOGS, NODES, ANCHORS, SERIES, EVENTS, DAYS];
 
 type Bytewise = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Key = Vec<u8>;
@@ -108,12 +114,20 @@ impl EmbeddedCatalog {
         // Reading wants every table to be there.
         store.with(|database| {
             let write = database.begin_write().map_err(failed)?;
-            for table in [BATCHES, LOGS, NODES, ANCHORS, SERIES, EVENTS, DAYS] {
+            for table in TABLES {
                 write.open_table(table).map_err(failed)?;
             }
             write.commit().map_err(failed)
         })?;
         Ok(store)
+    }
+
+    /// The catalog as it is now, whatever is put from then on.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn at_once(&self) -> Result<CatalogAt, CatalogError> {
+        self.0.store.with(|database| Ok(CatalogAt(database.begin_read().map_err(failed)?)))
     }
 
     /// Puts, together with whoever else puts now; durable when it returns.

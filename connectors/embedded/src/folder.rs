@@ -69,6 +69,27 @@ impl Folder {
         Self::lock(path, false)
     }
 
+    /// The process id that the holder of a folder wrote down, or a question mark; `None` where nobody has it.
+    ///
+    /// # Errors
+    /// [`FolderError::Missing`]; [`FolderError::Io`].
+    pub fn holder(path: &Path) -> Result<Option<String>, FolderError> {
+        let file = path.join(LOCK);
+        let lock = match File::open(&file) {
+            Ok(lock) => lock,
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+                return Err(FolderError::Missing { path: path.to_owned(), missing: LOCK });
+            }
+            Err(cause) => return Err(io(&file, cause)),
+        };
+        // Shared, so that two who look do not meet; whoever wants to have it waits longer than we look.
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(None),
+            Err(TryLockError::WouldBlock) => Ok(Some(holder_in(&lock))),
+            Err(TryLockError::Error(cause)) => Err(io(&file, cause)),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -95,11 +116,7 @@ impl Folder {
         match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Only for the message; who cannot read it still learns that the folder is taken.
-                let _ = Read::take(&mut lock, 20).read_to_string(&mut holder);
-                let holder = if holder.trim().is_empty() { "?".into() } else { holder.trim().into() };
-                return Err(FolderError::InUse { path: path.to_owned(), holder });
+                return Err(FolderError::InUse { path: path.to_owned(), holder: holder_in(&lock) });
             }
             Err(TryLockError::Error(cause)) => return Err(io(&file, cause)),
         }
@@ -110,6 +127,14 @@ impl Folder {
         noted.map_err(|cause| io(&file, cause))?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
+}
+
+/// The process id in a lock file.
+fn holder_in(lock: &File) -> String {
+    let mut holder = String::new();
+    // Only for messages; who cannot read it still learns that the folder is taken.
+    let _ = Read::take(lock, 20).read_to_string(&mut holder);
+    if holder.trim().is_empty() { "?".into() } else { holder.trim().into() }
 }
 
 const LOCK: &str = "lock";
@@ -131,7 +156,9 @@ mod tests {
         let held = Folder::open(place.path()).unwrap();
         let refused = Folder::open(place.path()).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert_eq!(Folder::holder(place.path()).unwrap(), Some(std::process::id().to_string()));
         drop(held);
+        assert_eq!(Folder::holder(place.path()).unwrap(), None);
         Folder::open_existing(place.path()).unwrap();
     }
 

@@ -16,6 +16,6 @@ pub mod folder;
 pub mod log;
 mod store;
 
-pub use catalog::EmbeddedCatalog;
+pub use catalog::{CatalogAt, EmbeddedCatalog};
 pub use folder::{Folder, FolderError};
-pub use log::{Cleanup, EmbeddedLog, Settings, TopicSpec, Worker};
+pub use log::{Cleanup, EmbeddedLog, Held, HeldSegment, LogFiles, Settings, TopicSpec, Worker, look};

@@ -10,6 +10,8 @@
 
 mod disk;
 mod entry;
+mod hold;
+mod look;
 mod segment;
 mod view;
 mod worker;
@@ -21,6 +23,7 @@ mod faults;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,6 +38,8 @@ use entry::{Move, TopicRow};
 use view::View;
 use writer::{Pending, Queue, Writer};
 
+pub use hold::{Held, HeldSegment};
+pub use look::{LogFiles, look};
 pub use worker::Worker;
 
 /// What a topic is and how long it is kept.
@@ -93,6 +98,8 @@ struct Shared {
     writer: Mutex<Writer>,
     view: Mutex<View>,
     published: Condvar,
+    /// How many hold the segments that are there: while anybody does, none goes.
+    held: AtomicUsize,
     /// The folder stays ours while the log is open.
     _folder: Arc<Folder>,
 }
@@ -126,6 +133,7 @@ impl EmbeddedLog {
             writer: Mutex::new(opened.writer),
             view: Mutex::new(opened.view),
             published: Condvar::new(),
+            held: AtomicUsize::new(0),
             _folder: Arc::clone(folder),
         };
         // A new topic has to stand in the journal before its first record does.

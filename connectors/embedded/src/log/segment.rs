@@ -65,20 +65,30 @@ pub fn draft(folder: &Path, number: u64) -> PathBuf {
 
 /// The numbers of all segments in the folder, ascending. Removes those that were never finished.
 pub fn list(folder: &Path) -> io::Result<Vec<u64>> {
-    let mut numbers = Vec::new();
-    for file in std::fs::read_dir(folder)? {
-        let file = file?.path();
-        let Some(number) = file.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok()) else {
-            continue;
-        };
-        if file == path(folder, number) {
-            numbers.push(number);
-        } else if file == draft(folder, number) {
-            std::fs::remove_file(file)?;
-        }
+    for (_, file) in files(folder, draft)? {
+        std::fs::remove_file(file)?;
     }
+    numbers(folder)
+}
+
+/// The numbers of all segments in the folder, ascending.
+pub fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers: Vec<_> = files(folder, path)?.into_iter().map(|(number, _)| number).collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// The files of the folder that are called as `name` calls them, with their numbers.
+fn files(folder: &Path, name: fn(&Path, u64) -> PathBuf) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(folder)? {
+        let file = file?.path();
+        let number = file.file_stem().and_then(|stem| stem.to_str()?.parse::<u64>().ok());
+        if let Some(number) = number.filter(|number| file == name(folder, *number)) {
+            found.push((number, file));
+        }
+    }
+    Ok(found)
 }
 
 /// Gives every good entry with the position of its blobs, in order. Checks headers, and blobs where `blobs` is set.

@@ -152,6 +152,11 @@ impl Kept {
 }
 
 impl View {
+    /// The numbers of the segments, ascending.
+    pub fn numbers(&self) -> Vec<u64> {
+        self.segments.keys().copied().collect()
+    }
+
     /// A view with so many partitions, of which these are compacted.
     pub fn new(ends: Vec<u64>, compacted: impl Iterator<Item = u32>) -> Self {
         Self {

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -299,7 +300,7 @@ impl Shared {
                 all_read && view.time.saturating_sub(last) > after
             }
         };
-        loop {
+        while self.held.load(Ordering::Acquire) == 0 {
             let Some((number, segment)) = self.view().take_oldest(may_go) else { return };
             let path = segment::path(&self.folder, number);
             // One at a time and each durably: a younger one that went before an older would leave a gap.
@@ -364,6 +365,11 @@ impl Writer {
     fn at(disk: Disk, file: Arc<File>, head: &Head, head_end: u64, position: u64) -> Self {
         let (segment, marker) = (head.segment, head.marker);
         Self { disk, file, segment, marker, head: head_end, position, buffer: Vec::new(), dead: None }
+    }
+
+    /// The segment being written, and where its durable bytes end.
+    pub(super) fn place(&self) -> (u64, u64) {
+        (self.segment, self.position)
     }
 
     /// Whether a new segment should begin. A large head is written again only after as much else.
