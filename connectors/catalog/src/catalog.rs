@@ -68,6 +68,15 @@ impl CqlCatalog {
         self.wait(async { migrate::differences(&link.session().await?, link.settings()).await })
     }
 
+    /// The clock of the node that answers, in ms since 1970.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn clock(&self) -> Result<i64, Error> {
+        let link = &self.side.link;
+        self.wait(async { migrate::clock(&link.session().await?).await })
+    }
+
     /// Puts a batch as [`Catalog::put_batch`] does, and writes its rows again where the catalog has it already: so that
     /// rows come back that the cluster has lost.
     ///

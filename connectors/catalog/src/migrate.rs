@@ -16,6 +16,7 @@ use scylla::response::query_result::QueryResult;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::Consistency;
 use scylla::statement::unprepared::Statement;
+use scylla::value::CqlTimestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Remedy, remedy};
@@ -113,6 +114,17 @@ pub async fn differences(session: &Session, settings: &Settings) -> Result<Vec<D
         differences.extend(schema::differences(&tables(session, keyspace).await?));
     }
     Ok(differences)
+}
+
+/// The clock of the node that answers, in ms since 1970.
+///
+/// # Errors
+/// [`Error`].
+pub async fn clock(session: &Session) -> Result<i64, Error> {
+    let select = "SELECT toTimestamp(now()) FROM system.local";
+    let rows: Vec<(CqlTimestamp,)> = read(session, select, ()).await?;
+    let first = rows.into_iter().next().map(|(CqlTimestamp(millis),)| millis);
+    first.ok_or_else(|| Error::Request { statement: select.to_owned(), why: "there is no row".to_owned() })
 }
 
 /// What was applied and is not ours.

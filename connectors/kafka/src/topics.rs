@@ -15,7 +15,7 @@ mod plan;
 use rdkafka::error::RDKafkaErrorCode;
 
 pub use apply::{Applied, apply};
-pub use check::check;
+pub use check::{Reading, Survey, check, survey};
 pub use describe::{Description, Shape, describe};
 pub use finding::{Finding, Findings, Weight};
 pub use plan::{Allows, Owner, Partitions, Rule, Topic, Wanted, plan};

@@ -11,8 +11,8 @@ use crate::config::ConfigError;
 use crate::input::OpenError;
 use crate::telemetry::{self, Otlp};
 use crate::{
-    anchors, audit, catalog, config, demo, devnet, fsck, keys, logs, produce, reanchor, receipts, rejected,
-    run, topics, trust, verify,
+    anchors, audit, catalog, config, demo, devnet, doctor, fsck, keys, logs, produce, reanchor, receipts,
+    rejected, run, topics, trust, verify,
 };
 
 /// Exit status of a call that makes no sense.
@@ -100,6 +100,7 @@ enum Command {
     Logs(logs::LogsArgs),
     Audit(audit::AuditArgs),
     Fsck(fsck::FsckArgs),
+    Doctor(doctor::DoctorArgs),
     Topics(topics::TopicsCommand),
     Catalog(catalog::CatalogCommand),
     Config(config::ConfigCommand),
@@ -139,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => logs::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Fsck(args) => fsck::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Topics(args) => topics::run(&args),
         Command::Catalog(args) => catalog::run(&args),
         Command::Config(args) => config::run(&args),

@@ -11,6 +11,7 @@ mod counters;
 mod crew;
 mod demo;
 mod devnet;
+mod doctor;
 mod feed;
 mod fsck;
 mod input;

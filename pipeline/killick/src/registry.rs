@@ -290,6 +290,14 @@ impl Registry {
         Ok(Self { http, base, login, runtime })
     }
 
+    /// Whether it answers, and takes us.
+    ///
+    /// # Errors
+    /// It does not, with why.
+    pub fn check(&self) -> Result<(), RegistryError> {
+        self.runtime.block_on(self.probe())
+    }
+
     /// What it says of an id.
     ///
     /// # Errors

@@ -45,6 +45,7 @@ use crate::state::{AnchorState, Interval, Position};
 use config::check;
 pub use config::{Choice, Config, ConfigError};
 use fate::{Ask, Flight};
+pub use lane::coins;
 use lane::{Budget, DAY, Lane};
 use series::Later;
 pub use series::Series;

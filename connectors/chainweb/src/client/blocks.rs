@@ -53,6 +53,15 @@ impl Node {
         Ok(info)
     }
 
+    /// When the node, or what stands before it, says that it answers: the `Date` of HTTP (RFC 9110, section 6.6.1) in whole
+    /// seconds, as it is written there. `None` if it does not say.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn date(&self) -> Result<Option<Box<str>>, NodeError> {
+        Ok(self.ask(Question::get("date", "/info".to_owned())).await?.date)
+    }
+
     /// The newest block of every chain.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, DATE};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Response, Url};
 use serde::de::DeserializeOwned;
@@ -55,6 +55,8 @@ impl Question {
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
+    /// When the server says that it answered, as it writes it: `Date` of HTTP.
+    pub(super) date: Option<Box<str>>,
 }
 
 impl Reply {
@@ -212,6 +214,7 @@ impl Wire {
 
     async fn collect(&self, question: &Question, mut response: Response) -> Result<Reply, Trouble> {
         let status = response.status().as_u16();
+        let date = response.headers().get(DATE).and_then(|value| value.to_str().ok()).map(Into::into);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.trouble(question, &error))? {
             if body.len() + chunk.len() > question.limit {
@@ -219,7 +222,7 @@ impl Wire {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status, body })
+        Ok(Reply { status, body, date })
     }
 
     fn trouble(&self, question: &Question, error: &reqwest::Error) -> Trouble {

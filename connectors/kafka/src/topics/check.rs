@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::TopicsError;
 use super::finding::{Finding, Fix, Weight};
 use super::groups::{self, Group, Standing, Standings, Unknown};
@@ -11,11 +13,39 @@ use crate::access::{self, Acl};
 use crate::link::{Found, Link, side_by_side};
 use crate::settings::Settings;
 
+/// How far a stage's group is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reading {
+    /// The stage.
+    pub stage: &'static str,
+    /// What the brokers call the group.
+    pub group: String,
+    /// Records of its topics that it has not read yet, with the ends of transactions among them. `None` if we may not know.
+    pub lag: Option<u64>,
+    /// Who is at work in it: a name for each slot. `None` if nobody says.
+    pub members: Option<Vec<String>>,
+}
+
+/// What the brokers say of a deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// The number of brokers of the cluster.
+    pub brokers: usize,
+    /// The topics that were looked at, as the brokers call them.
+    pub topics: Vec<String>,
+    /// The groups of the stages.
+    pub groups: Vec<Reading>,
+    /// What is wrong, what breaks promises first.
+    pub findings: Vec<Finding>,
+}
+
 /// What was looked at, and what is wrong with it.
 pub struct Look {
     pub topics: Vec<Topic>,
     pub found: BTreeMap<String, Found>,
     pub groups: Vec<Group>,
+    /// How far each group is, in the same order.
+    pub lags: Vec<Option<u64>>,
     pub findings: Vec<Finding>,
     /// Rights that were missing in looking.
     pub rights: Vec<Acl>,
@@ -40,7 +70,9 @@ pub fn look(link: &Link, wanted: &Wanted<'_>, stages: &[&str]) -> Result<Look, T
     }
     let groups = groups::groups(link, &topics, &found, (stages, &wanted.series))?;
     let standings = side_by_side(&groups, |group| group.standings(link, &topics));
+    let mut lags = Vec::with_capacity(groups.len());
     for (group, standings) in groups.iter().zip(standings) {
+        lags.push(standings.as_ref().ok().map(Group::lag));
         match standings {
             Ok(standings) => {
                 findings.extend(groups::judge(link, group, &standings));
@@ -50,7 +82,7 @@ pub fn look(link: &Link, wanted: &Wanted<'_>, stages: &[&str]) -> Result<Look, T
             Err(Unknown::Failed(error)) => return Err(error),
         }
     }
-    Ok(Look { topics, found, groups, findings, rights })
+    Ok(Look { topics, found, groups, lags, findings, rights })
 }
 
 fn too_few_brokers(link: &Link) -> Option<Finding> {
@@ -70,8 +102,9 @@ fn too_few_brokers(link: &Link) -> Option<Finding> {
 /// anew, and its logs fork.
 fn keep_from_making_state(link: &Link, group: &Group, standings: &Standings, findings: &mut [Finding]) {
     let Some(state) = group.hop.state else { return };
-    let has_worked =
-        |stands: &Standing| matches!(stands, Standing::At(1..) | Standing::Gone { next: 1.., .. });
+    let has_worked = |stands: &Standing| {
+        matches!(stands, Standing::At { next: 1.., .. } | Standing::Gone { next: 1.., .. })
+    };
     if !standings.values().flatten().any(has_worked) {
         return;
     }
@@ -96,6 +129,28 @@ fn keep_from_making_state(link: &Link, group: &Group, standings: &Standings, fin
 pub fn check(settings: &Settings, wanted: &Wanted<'_>) -> Result<Vec<Finding>, TopicsError> {
     let link = Link::open(settings, &link_name(settings))?;
     Ok(all_that_is_wrong(settings, look(&link, wanted, &all_stages(wanted))?))
+}
+
+/// The same, with who is at work and how much waits for them.
+///
+/// # Errors
+/// [`TopicsError`] if the brokers cannot be asked.
+pub fn survey(settings: &Settings, wanted: &Wanted<'_>) -> Result<Survey, TopicsError> {
+    let link = Link::open(settings, &link_name(settings))?;
+    let look = look(&link, wanted, &all_stages(wanted))?;
+    let members = side_by_side(&look.groups, |group| group.members(&link).ok());
+    let readings = look.groups.iter().zip(&look.lags).zip(members).map(|((group, lag), members)| Reading {
+        stage: group.hop.stage,
+        group: group.name.clone(),
+        lag: *lag,
+        members,
+    });
+    Ok(Survey {
+        brokers: link.brokers,
+        topics: look.topics.iter().map(|topic| topic.name.clone()).collect(),
+        groups: readings.collect(),
+        findings: all_that_is_wrong(settings, look),
+    })
 }
 
 /// What the brokers' logs call us.

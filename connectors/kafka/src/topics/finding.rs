@@ -53,6 +53,11 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
+    /// What somebody else has found, and [`super::apply`] does nothing about.
+    pub fn new(weight: Weight, about: String, found: String, wanted: String, remedy: String) -> Self {
+        Self { about, found, wanted, remedy, weight, fix: None }
+    }
+
     /// Whether a promise breaks.
     pub fn is_breaking(&self) -> bool {
         self.weight == Weight::Breaks

@@ -37,8 +37,8 @@ pub struct Group {
 /// Where a group stands in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It reads this offset next.
-    At(u64),
+    /// It reads the offset `next` next; the topic ends before `end`.
+    At { next: u64, end: u64 },
     /// It never was there: it may begin at this offset.
     New(u64),
     /// Its offset was removed: it was there, and nobody knows how far.
@@ -88,6 +88,32 @@ impl Group {
     /// The consumer that asks for the group; it never joins it.
     pub fn consumer(&self) -> &BaseConsumer<Plain> {
         &self.consumer
+    }
+
+    /// How many records the group has not read yet, of what is known; the ends of transactions count as records.
+    pub fn lag(standings: &Standings) -> u64 {
+        let behind = |stands: &Standing| match stands {
+            Standing::At { next, end } => end.saturating_sub(*next),
+            Standing::Gone { first, end, .. } => end.saturating_sub(*first),
+            Standing::New(_) | Standing::Lost => 0,
+        };
+        standings.values().flatten().map(behind).fold(0, u64::saturating_add)
+    }
+
+    /// Who is at work in the group, by the names that clients gave themselves: those of their slots.
+    pub fn members(&self, link: &Link) -> Result<Vec<String>, TopicsError> {
+        let list = self.consumer.fetch_group_list(Some(&self.name), ASK);
+        let list =
+            list.map_err(|error| link.failed(format_args!("the members of group {}", self.name), error))?;
+        let mut members: Vec<_> = list
+            .groups()
+            .iter()
+            .filter(|group| group.name() == self.name)
+            .flat_map(|group| group.members())
+            .map(|member| member.client_id().to_owned())
+            .collect();
+        members.sort();
+        Ok(members)
     }
 
     /// The group's offsets; none where it has none.
@@ -164,7 +190,7 @@ impl Group {
                 let state_end = state.get(number).map_or(0, |(_, end)| *end);
                 match offsets.get(number).copied().flatten() {
                     Some(next) if next < first || next > end => Standing::Gone { next, first, end },
-                    Some(next) => Standing::At(next),
+                    Some(next) => Standing::At { next, end },
                     None if has_written || state_end > 0 => Standing::Lost,
                     None if first > 0 && *owner == Owner::Deployment => {
                         Standing::Gone { next: 0, first, end }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::lane::Budget;
 use super::{MAX_KEYS, MAX_LOGS};
 use crate::deployment::MAX_CHAINS;
 use crate::ports::ChainId;
@@ -66,6 +67,28 @@ impl Choice {
             Self::Sticky => "sticky",
             Self::LeastLoaded => "least-loaded",
         }
+    }
+}
+
+impl Config {
+    /// What one command may cost at most, in 10^-12 of the coin.
+    ///
+    /// # Errors
+    /// [`ConfigError::SpendLimit`].
+    pub fn most_a_command(&self) -> Result<u128, ConfigError> {
+        Ok(Budget::new(self)?.cost())
+    }
+
+    /// What the commands of a day may cost at most for one partition of `checkpoints`, in 10^-12 of the coin: one an
+    /// interval, each with all the gas that it may use, or what `spend_limit` says.
+    ///
+    /// # Errors
+    /// [`ConfigError::SpendLimit`].
+    pub fn most_a_day(&self) -> Result<u128, ConfigError> {
+        let budget = Budget::new(self)?;
+        let commands = 86_400_000_000_u128.div_ceil(self.interval.micros().unsigned_abs().max(1).into());
+        let all = budget.cost().saturating_mul(commands);
+        Ok(budget.limit().map_or(all, |limit| limit.min(all)))
     }
 }
 

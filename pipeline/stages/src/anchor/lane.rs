@@ -47,10 +47,15 @@ impl Budget {
     pub(super) fn cost(&self) -> u128 {
         self.cost.unsigned_abs().into()
     }
+
+    /// What all commands of a day may cost, if that is limited.
+    pub(super) fn limit(&self) -> Option<u128> {
+        self.limit.map(|limit| limit.unsigned_abs().into())
+    }
 }
 
 /// An amount of 10^-12 parts in the coin.
-pub(super) fn coins(units: u128) -> String {
+pub fn coins(units: u128) -> String {
     format!("{}.{:012}", units / 1_000_000_000_000, units % 1_000_000_000_000)
 }
 
