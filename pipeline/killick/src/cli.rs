@@ -11,8 +11,8 @@ use crate::config::ConfigError;
 use crate::input::OpenError;
 use crate::telemetry::{self, Otlp};
 use crate::{
-    anchors, audit, catalog, config, demo, devnet, doctor, fsck, keys, logs, produce, reanchor, receipts,
-    rejected, run, topics, trust, verify,
+    anchors, audit, backup, catalog, config, demo, devnet, doctor, fsck, keys, logs, produce, reanchor,
+    receipts, rejected, run, topics, trust, verify,
 };
 
 /// Exit status of a call that makes no sense.
@@ -101,6 +101,8 @@ enum Command {
     Audit(audit::AuditArgs),
     Fsck(fsck::FsckArgs),
     Doctor(doctor::DoctorArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     Topics(topics::TopicsCommand),
     Catalog(catalog::CatalogCommand),
     Config(config::ConfigCommand),
@@ -141,6 +143,8 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Fsck(args) => fsck::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Topics(args) => topics::run(&args),
         Command::Catalog(args) => catalog::run(&args),
         Command::Config(args) => config::run(&args),

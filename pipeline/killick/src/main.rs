@@ -2,6 +2,7 @@
 
 mod anchors;
 mod audit;
+mod backup;
 mod catalog;
 mod cli;
 mod cluster;

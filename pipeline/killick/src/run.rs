@@ -21,10 +21,10 @@ use crate::config::{Config, ConfigArgs, Devnet};
 use crate::counters::Counts;
 use crate::feed::Feed;
 use crate::input::{Format, Input, InputArgs, Item, time};
-use crate::process;
 use crate::site::{Plan, Site};
 use crate::telemetry::{Otlp, Telemetry};
 use crate::watch::Watch;
+use crate::{backup, process};
 
 /// The topic of rows and lines from the input of this command.
 pub const ROWS: &str = "input";
@@ -63,6 +63,10 @@ pub struct RunArgs {
     /// stages run on the servers of the configuration: [kafka], [catalog], [chainweb].
     #[arg(long, value_name = "DIR", env = "KILLICK_EMBEDDED")]
     pub embedded: Option<PathBuf>,
+
+    /// Says that the original of this folder, which `killick restore` has made, is gone for good: then it goes on here.
+    #[arg(long, requires = "embedded")]
+    pub confirm_restored: bool,
 
     /// Events from this file, CSV, NDJSON or signed CloudEvents; - is standard input. Default: what the log has.
     #[arg(long, value_name = "FILE", env = "KILLICK_INPUT")]
@@ -127,8 +131,12 @@ pub fn run(args: RunArgs, otlp: Otlp) -> Outcome {
     let drain = CancellationToken::new();
     process::drain_at_signals(runtime.handle(), drain.clone())?;
     let telemetry = Telemetry::begin(&config, otlp, runtime.handle(), drain.clone())?;
+    if args.confirm_restored {
+        backup::confirm(&folder)?;
+    }
     let mut site = Site::open(&folder, plan(&args, &config))?;
     site.observe(Arc::clone(&telemetry));
+    backup::serve(&folder, site.log.clone(), site.catalog.clone())?;
     site.start(runtime.handle(), None)?;
 
     let is_json = args.output == Output::Json;

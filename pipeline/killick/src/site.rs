@@ -37,7 +37,7 @@ use crate::pending::pending;
 use crate::registry::{self, Registry};
 use crate::telemetry::{Lag, Side, Telemetry};
 use crate::worker::Tap;
-use crate::{reanchor, secrets, trust};
+use crate::{backup, reanchor, secrets, trust};
 
 /// Partitions of an input topic: so many workers can check signatures at the same time.
 pub const INPUT_PARTITIONS: u32 = 4;
@@ -135,6 +135,7 @@ impl Site {
         // The configuration of the stages is checked before anything is made.
         ingest::Checker::new(&deployment, &plan.ingest)?;
         dedup::Dedup::new(&deployment, &plan.dedup)?;
+        backup::may_start(path)?;
         let folder = Arc::new(Folder::open(path)?);
         let keys = path.join("keys");
         fill_secrets(&keys, &mut plan.ingest)?;

@@ -7,6 +7,7 @@ use killick_embedded::Folder;
 use killick_stages::deployment::Deployment;
 
 use super::{Look, files};
+use crate::backup;
 use crate::config::Config;
 
 /// Free bytes below which it is told of.
@@ -30,6 +31,15 @@ pub fn look(folder: &Path, config: &Config) -> Look {
         Some(holder) => format!("{about}: process {holder} is at work in it"),
         None => format!("{about}: nobody is at work in it"),
     });
+    if let Err(error) = backup::may_start(folder) {
+        let wanted = "one folder that goes on with these keys";
+        look.advice(
+            about.clone(),
+            format!("{error:#}"),
+            wanted,
+            "see to it that the original is gone for good, then confirm it",
+        );
+    }
     log(folder, holder.is_some(), &mut look);
     space(folder, &mut look);
     catalog(folder, &mut look);
