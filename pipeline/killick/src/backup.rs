@@ -95,21 +95,21 @@ pub fn run(args: &BackupArgs) -> Outcome {
 }
 
 fn back_up(folder: &Path, to: &Path) -> Result<Manifest> {
-    files::make_empty(to)?;
     let source = Source::of(folder)?;
-    let whole = source.hold()?;
-    // After a failure nobody should take what is there for a backup, nor clean up behind it.
-    copy_all(folder, to, &whole)
-        .and_then(|manifest| {
-            // Only now it is known that nothing went away below the copy.
-            source.release()?;
-            manifest.write(to)?;
-            Ok(manifest)
-        })
-        .map_err(|error| {
-            let _ = fs::remove_dir_all(to);
-            error.context(format!("no backup was made, and nothing is left in {}", to.display()))
-        })
+    files::make_empty(to)?;
+    let make = || {
+        let whole = source.hold()?;
+        let manifest = copy_all(folder, to, &whole)?;
+        // Only now it is known that nothing went away below the copy.
+        source.release()?;
+        manifest.write(to)?;
+        Ok(manifest)
+    };
+    make().map_err(|error: anyhow::Error| {
+        // Nobody should have to clean up behind it; what stays all the same has no list.
+        let _ = fs::remove_dir_all(to);
+        error.context("no backup was made")
+    })
 }
 
 /// Copies what is held, and everything else that belongs to a folder.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use support::{command, ends, files};
 
 /// So many events there are in the end.
-const EVENTS: usize = 10_000;
+const EVENTS: usize = 6_000;
 /// Times that something is killed.
 const KILLS: usize = 8;
 
@@ -24,10 +24,20 @@ fn line(number: usize) -> String {
     format!("{{\"id\":\"{number}\",\"value\":{}}}\n", number * number)
 }
 
+/// Anchors and blocks quicker than a person would want them, so that an instant meets every state of them.
+const QUICK: &str = "[anchor]\ninterval = \"300ms\"\ndepth = 3\npoll = \"50ms\"\n[prove]\npoll = \"50ms\"\n\
+                     [devnet]\nblock_interval = \"100ms\"\n";
+
 /// The whole input, in a file.
 fn input(place: &Path) -> PathBuf {
     let path = place.join("all.ndjson");
     std::fs::write(&path, (0..EVENTS).map(line).collect::<String>()).unwrap();
+    path
+}
+
+fn quick(place: &Path) -> PathBuf {
+    let path = place.join("quick.toml");
+    std::fs::write(&path, QUICK).unwrap();
     path
 }
 
@@ -54,7 +64,8 @@ impl Load {
             site.to_str().unwrap(),
         ];
         let mut run = command(&args);
-        run.args(FORM).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        run.args(FORM).env("KILLICK_CONFIG", quick(site.parent().unwrap()));
+        run.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut run = run.spawn().unwrap();
         let (pipe, stop) = (run.stdin.take().unwrap(), Arc::new(AtomicBool::new(false)));
         let (sent, halt) = (Arc::clone(sent), Arc::clone(&stop));
@@ -121,7 +132,7 @@ fn goes_on(place: &Path, backup: &Path, all: &Path) -> usize {
     let proven = files(&before);
 
     let mut run = command(&["run", "--confirm-restored", "--output", "json", "--log", "error", "--embedded"]);
-    let run = run.arg(&site).args(FORM).arg("--input").arg(all).output().unwrap();
+    let run = run.arg(&site).args(FORM).arg("--input").arg(all).arg("-c").arg(quick(place)).output().unwrap();
     assert!(run.status.success(), "{run:?}");
     let said: Value =
         serde_json::from_slice(run.stdout.split(|byte| *byte == b'\n').rev().nth(1).unwrap()).unwrap();

@@ -123,7 +123,8 @@ impl Source {
             Self::Other { folder, wire } => {
                 let mut to = wire;
                 writeln!(to, "{ASK}").context("the process that has the folder ends")?;
-                match serde_json::from_slice(&line(wire)?).context("the process that has the folder ended")? {
+                let said = line(wire).context("the process that has the folder ended meanwhile")?;
+                match serde_json::from_slice(&said).context("it does not answer as this program does")? {
                     Answer::Whole(whole) => {
                         // It knows no other files than its own.
                         let is_own = |path: &Path| path.starts_with(folder);
