@@ -11,7 +11,7 @@ use crate::config::ConfigError;
 use crate::input::OpenError;
 use crate::telemetry::{self, Otlp};
 use crate::{
-    anchors, audit, backup, catalog, config, demo, devnet, doctor, fsck, keys, logs, produce, reanchor,
+    anchors, audit, backup, catalog, config, demo, devnet, doctor, fsck, keys, logs, plan, produce, reanchor,
     receipts, rejected, run, topics, trust, verify,
 };
 
@@ -101,6 +101,7 @@ enum Command {
     Audit(audit::AuditArgs),
     Fsck(fsck::FsckArgs),
     Doctor(doctor::DoctorArgs),
+    Plan(plan::PlanArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     Topics(topics::TopicsCommand),
@@ -143,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args),
         Command::Fsck(args) => fsck::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Topics(args) => topics::run(&args),

@@ -21,6 +21,7 @@ mod latency;
 mod logs;
 mod office;
 mod pending;
+mod plan;
 mod process;
 mod produce;
 mod reanchor;
