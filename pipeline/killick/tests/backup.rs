@@ -91,7 +91,7 @@ fn feed(mut pipe: ChildStdin, sent: &AtomicUsize, stop: &AtomicBool) {
             }
             sent.store(number + 1, Ordering::Relaxed);
         }
-        if number % 10 == 0 {
+        if number.is_multiple_of(10) {
             std::thread::sleep(Duration::from_millis(12));
         }
     }
