@@ -143,8 +143,8 @@ impl Look {
             _ => format!("the clock of {whose} is {by:?} {place} ours"),
         });
         let weight = match ahead.abs() {
-            ..=DIFFERS => return,
-            ..=BREAKS => Weight::Advice,
+            ahead if ahead <= DIFFERS => return,
+            ahead if ahead <= BREAKS => Weight::Advice,
             _ => Weight::Breaks,
         };
         self.find(

@@ -130,3 +130,32 @@ fn a_folder_from_before_there_were_series_opens_and_keeps_its_anchors() {
     }
     check(&catalog, &batches);
 }
+
+#[test]
+fn a_copy_is_the_catalog_of_its_instant_whatever_is_put_meanwhile() {
+    let [place, to] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let faults = Faults::at(&[]);
+    let batches = batches();
+    let catalog = open(place.path(), &faults);
+    let put = |(batch, anchor): &(BatchRecord, AnchorRecord)| {
+        catalog.put_batch(batch).unwrap();
+        catalog.put_anchor(anchor).unwrap();
+        catalog.put_anchor(&elsewhere(anchor)).unwrap();
+    };
+    batches[..2].iter().for_each(put);
+    let at = catalog.at_once().unwrap();
+    batches[2..].iter().for_each(put);
+    let path = to.path().join("catalog.redb");
+    assert!(at.write_to(&to.path().join("stopped"), || true).is_err(), "nobody waits for it");
+    at.write_to(&path, || false).unwrap();
+    assert!(at.write_to(&path, || false).is_err(), "it is there already");
+    check(&catalog, &batches);
+    let copied = open(to.path(), &faults);
+    check(&copied, &batches[..2]);
+    for (batch, anchor) in &batches[2..] {
+        copied.put_batch(batch).unwrap();
+        copied.put_anchor(anchor).unwrap();
+        copied.put_anchor(&elsewhere(anchor)).unwrap();
+    }
+    check(&copied, &batches);
+}

@@ -59,3 +59,67 @@ impl EmbeddedLog {
         Ok((held, seen))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use killick_stages::ports::Producer as _;
+    use killick_stages::record::{Output, Partition};
+
+    use super::*;
+    use crate::folder::Folder;
+    use crate::log::{Cleanup, Settings, TopicSpec};
+
+    const SMALL: Settings = Settings { segment_bytes: 2_000, max_record: 1_000 };
+
+    fn open(path: &Path) -> EmbeddedLog {
+        let cleanup = Cleanup::Delete(Duration::from_millis(1));
+        let topic = TopicSpec { name: "in".into(), partitions: 1, cleanup, readers: Vec::new() };
+        EmbeddedLog::open(&Arc::new(Folder::open(path).unwrap()), &[topic], SMALL).unwrap()
+    }
+
+    fn put(log: &EmbeddedLog, count: usize) {
+        for _ in 0..count {
+            log.produce(&[Output::new(Partition::new("in", 0), "key", vec![7; 100])]).unwrap();
+            std::thread::sleep(Duration::from_micros(50));
+        }
+    }
+
+    /// Copies what is held, as a backup does.
+    fn copy(held: &Held, to: &Path) {
+        std::fs::create_dir_all(to.join("log")).unwrap();
+        for HeldSegment { path, len } in held.segments() {
+            let mut bytes = Vec::new();
+            std::fs::File::open(path).unwrap().take(*len).read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes.len() as u64, *len);
+            std::fs::write(to.join("log").join(path.file_name().unwrap()), bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_held_stays_until_nobody_holds_it_and_is_the_log_of_that_instant() {
+        let [place, to] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let log = open(place.path());
+        put(&log, 100);
+        let partition = Partition::new("in", 0);
+        let (held, (first, end)) = log.hold(|| log.range(&partition).unwrap()).unwrap();
+        let (also, ()) = log.hold(|| ()).unwrap();
+        put(&log, 300);
+        assert_eq!(log.range(&partition).unwrap(), (first, end + 300), "nothing goes");
+        copy(&held, to.path());
+        assert_eq!(crate::log::look(to.path(), false).unwrap().damage, Vec::<String>::new());
+        let copied = open(to.path());
+        assert_eq!(copied.range(&partition).unwrap().1, end);
+        put(&copied, 10);
+        assert_eq!(copied.range(&partition).unwrap().1, end + 10, "it goes on from there");
+        drop(held);
+        put(&log, 100);
+        assert_eq!(log.range(&partition).unwrap().0, first, "the other still has it");
+        drop(also);
+        put(&log, 100);
+        assert!(log.range(&partition).unwrap().0 > end, "then it goes");
+    }
+}
