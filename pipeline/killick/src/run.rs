@@ -136,7 +136,7 @@ pub fn run(args: RunArgs, otlp: Otlp) -> Outcome {
     }
     let mut site = Site::open(&folder, plan(&args, &config))?;
     site.observe(Arc::clone(&telemetry));
-    backup::serve(&folder, site.log.clone(), site.catalog.clone())?;
+    let _listening = backup::serve(&folder, site.log.clone(), site.catalog.clone())?;
     site.start(runtime.handle(), None)?;
 
     let is_json = args.output == Output::Json;

@@ -97,6 +97,7 @@ fn the_service_takes_events_from_its_pipe_and_is_backed_up_and_stopped_as_its_un
     std::thread::sleep(Duration::from_secs(2));
     stop(&mut run);
     let site = path("site");
+    assert!(!site.join("backup.sock").exists(), "it listens no more");
     ends(0, "receipts export --embedded", &[&site, Path::new("--out"), &path("receipts")]);
     assert_eq!(files(&path("receipts")).len(), 51);
     assert_eq!(fs::metadata(site.join("keys/log-0.key")).unwrap().permissions().mode() & 0o777, 0o600);

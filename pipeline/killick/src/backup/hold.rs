@@ -212,11 +212,21 @@ fn line(wire: &UnixStream) -> Result<Vec<u8>> {
     }
 }
 
+/// A process that listens. The socket goes with it; one that was killed leaves it to the next.
+pub struct Listening(PathBuf);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        // Whoever finds it later is told that nobody listens.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// Listens for backups of a folder that this process has, one after another, as long as the process lives.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn serve(folder: &Path, log: EmbeddedLog, catalog: EmbeddedCatalog) -> Result<()> {
+pub fn serve(folder: &Path, log: EmbeddedLog, catalog: EmbeddedCatalog) -> Result<Listening> {
     let folder = folder.canonicalize().with_context(|| folder.display().to_string())?;
     clear(&folder)?;
     let path = folder.join(SOCKET);
@@ -242,7 +252,7 @@ pub fn serve(folder: &Path, log: EmbeddedLog, catalog: EmbeddedCatalog) -> Resul
             }
         }
     })?;
-    Ok(())
+    Ok(Listening(path))
 }
 
 fn answer(wire: &UnixStream, folder: &Path, log: &EmbeddedLog, catalog: &EmbeddedCatalog) -> Result<()> {
