@@ -63,9 +63,9 @@
 {{- range $name := keys .Values.secrets.tenants -}}
 {{- $_ := set $tenants $name (dict "secret_file" (printf "%s/tenants/%s" (include "killick.secretsPath" $) $name)) -}}
 {{- end -}}
-{{- $of_tenants := include "killick.toml.table" (list (list) (dict "tenant" $tenants)) | trim -}}
+{{- $of_tenants := empty $tenants | ternary "" (include "killick.toml.table" (list (list) (dict "tenant" $tenants))) -}}
 {{- $files := dict "killick.toml" (printf "%s\n" $common) -}}
-{{- $_ := set $files "ingest.toml" (printf "%s\n\n%s\n" $common $of_tenants) -}}
+{{- $_ := set $files "ingest.toml" (printf "%s%s\n" $common $of_tenants) -}}
 {{- $_ := mergeOverwrite $files (deepCopy .Values.files) -}}
 {{- $files | toYaml -}}
 {{- end -}}

@@ -67,7 +67,7 @@ env:
     {{- if kindIs "map" $value }}
     {{- toYaml $value | nindent 4 }}
     {{- else }}
-    value: {{ $value | toString | quote }}
+    value: {{ kindIs "string" $value | ternary $value (include "killick.toml.value" $value) | quote }}
     {{- end }}
   {{- end }}
 {{- end -}}
