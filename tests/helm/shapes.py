@@ -1,0 +1,277 @@
+"""Checks what the chart renders: shapes.py HELM KILLICK CUSTOM FOLDER
+
+For each file in helm/killick/ci: lint, render, Kubernetes' schemas of three minor versions and those of custom resources (CUSTOM is
+the command that checks those of npm), Pod Security Standard "restricted", what each stage may see, and `killick config check` in each
+container as it would be there. And wrong values are refused with the name of their key.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+from pods import Broken, Cluster, Pod
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm/killick"
+# The oldest that Chart.yaml allows, the newest, and one between.
+VERSIONS = ["1.30", "1.34", "1.37"]
+PODS = {"StatefulSet", "Job"}
+
+# Values that have to be refused, on top of ci/smallest-values.yaml, and the key that the message has to name.
+REFUSED = [
+    ("config.kafka.broker=kafka:9092", "config/kafka"),
+    ("config.deployment.logs=four", "config/deployment/logs"),
+    ("config.tenant.plant.secret=hunter2", "tenant"),
+    ("config.kafka.security.password_file=/x", "config/kafka/security"),
+    ("config.admin.listen=0.0.0.0:1", "admin"),
+    ("config.kafka.brokers=null", "config.kafka.brokers"),
+    ("config.catalog.nodes=null", "config.catalog.nodes"),
+    ("config.chainweb.nodes=null", "config.chainweb.nodes"),
+    ("config.source=null", "config"),
+    ("stage.ingest.replicas=2", "stage"),
+    ("stages.ingest.replica=2", "stages/ingest"),
+    ("stages.ingest.replicas=5", "stages.ingest.replicas"),
+    ("stages.dedup.replicas=5", "stages.dedup.replicas"),
+    ("stages.anchor.replicas=3", "stages.anchor.replicas"),
+    ("stages.anchor.autoscaling.kind=keda", "stages/anchor"),
+    ("stages.batch.autoscaling.kind=both", "stages/batch/autoscaling/kind"),
+    ("stages.batch.autoscaling.kind=keda,stages.batch.autoscaling.max=5", "stages.batch.autoscaling.max"),
+    ("stages.prove.autoscaling.kind=hpa,stages.prove.autoscaling.max=5", "stages.prove.autoscaling.max"),
+    ("stages.prove.autoscaling.kind=hpa,stages.prove.autoscaling.min=3,stages.prove.autoscaling.max=2", "stages.prove.autoscaling.min"),
+    ("inputPartitions.events=2,stages.ingest.replicas=3", "stages.ingest.replicas"),
+    ("secrets.kafka.ca.existingSecret=ca", "secrets.kafka.ca.existingSecret"),
+    ("secrets.catalog.certificate.existingSecret=c", "secrets.catalog.certificate.existingSecret"),
+    ("secrets.kafka.password.existingSecret=p", "secrets.kafka.password.existingSecret"),
+    ("secrets.kafka.password.value=hunter2", "secrets/kafka/password"),
+    ("config.kafka.security.username=killick", "config.kafka.security.username"),
+    ("config.catalog.security.tls=true", "config.catalog.security.tls"),
+    ("secrets.registry.ca.existingSecret=ca", "secrets.registry"),
+    ("secrets.keys.logs.existingSecret=", "secrets.keys.logs.existingSecret"),
+    ("secrets.keys.anchor.existingSecret=", "secrets.keys.anchor.existingSecret"),
+    ("secrets.keys.anchor.count=17", "secrets/keys/anchor/count"),
+    ("config.source[0].unsigned=accept,config.source[0].tenant=plant", "secrets.tenants.plant"),
+    ("secrets.tenants.Plant.existingSecret=x,secrets.tenants.Plant.key=y", "secrets/tenants"),
+    ("secrets.reanchor.abroad.key.existingSecret=x,secrets.reanchor.abroad.key.key=y", "secrets.reanchor.abroad"),
+    ("extraEnv.KILLICK_KAFKA__SLOT=0", "extraEnv.KILLICK_KAFKA__SLOT"),
+    ("stages.prove.extraEnv.KILLICK_STAGES=all", "extraEnv.KILLICK_STAGES"),
+    ("files.killick\\.toml=x", "files"),
+    ("terminationGracePeriodSeconds=45", "terminationGracePeriodSeconds"),
+    ("image.digest=sha256:short", "image/digest"),
+    ("admin.port=80", "admin/port"),
+    ("monitoring.scrape=both", "monitoring/scrape"),
+    ("strimzi.topics.enabled=true", "strimzi.cluster"),
+    ("fullnameOverride=a-name-that-is-too-long-for-what-comes-behind-it", "fullnameOverride"),
+]
+
+# Which Secrets a container may see, of those that ci/external-secrets-values.yaml names; and the chain's authorities, all of them.
+SEES = {
+    "ingest": {"store-kafka", "store-registry", "store-tenants"},
+    "dedup": {"store-kafka"},
+    "batch": {"store-kafka", "store-logs"},
+    "anchor": {"store-kafka", "store-anchor"},
+    "prove": {"store-kafka", "store-catalog", "store-public"},
+    "reanchor": {"store-kafka", "store-catalog", "store-public", "store-anchor", "store-abroad"},
+    "topics": {"store-kafka", "store-registry"},
+    "catalog": {"store-catalog"},
+}
+
+findings = []
+
+
+def find(shape, what):
+    findings.append(f"{shape}: {what}")
+
+
+def helm(*arguments):
+    return subprocess.run([sys.argv[1], *arguments], capture_output=True, text=True, check=False)
+
+
+def render(shape, values, *more):
+    done = helm("template", "killick", str(CHART), "--namespace", "test", "--values", str(values), *more)
+    if done.returncode != 0:
+        find(shape, f"does not render: {done.stderr.strip()}")
+        return "", []
+    return done.stdout, [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def check_schemas(shape, documents):
+    strimzi = json.loads((ROOT / "tests/helm/strimzi.json").read_text())
+    custom = []
+    for document in documents:
+        name = f"{document['kind']} {document['metadata']['name']}"
+        group = document["apiVersion"].split("/")[0]
+        try:
+            if group in ("keda.sh", "monitoring.coreos.com"):
+                custom.append(document)
+            elif group == "kafka.strimzi.io":
+                jsonschema.Draft202012Validator({**strimzi, "$ref": f"#/$defs/{document['kind']}"}).validate(document)
+            else:
+                for version in VERSIONS:
+                    kubernetes_validate.validate(document, version, strict=True)
+        except jsonschema.ValidationError as error:
+            find(shape, f"{name}: {error.message} at {'/'.join(map(str, error.absolute_path))}")
+    done = subprocess.run(json.loads(sys.argv[3]), input=json.dumps(custom), text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        find(shape, done.stdout + done.stderr)
+
+
+def containers(documents):
+    """(document, pod's specification, container, name of the volume's sources) of each container."""
+    for document in documents:
+        if document["kind"] in PODS:
+            spec = document["spec"]["template"]["spec"]
+            for container in spec.get("initContainers", []) + spec["containers"]:
+                yield document, spec, container
+
+
+def check_restricted(shape, documents):
+    """The controls of Pod Security Standard "restricted", and of it "baseline", as Kubernetes documents them."""
+    for document, spec, container in containers(documents):
+        where = f"{document['metadata']['name']}/{container['name']}"
+        of_pod, own = spec["securityContext"], container["securityContext"]
+        controls = {
+            "host namespaces": not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")),
+            "privileged": not own.get("privileged"),
+            "capabilities": own["capabilities"] == {"drop": ["ALL"]},
+            "volume types": all(set(v) - {"name"} <= {"configMap", "projected", "emptyDir", "secret"} for v in spec["volumes"]),
+            "host ports": not any("hostPort" in port for port in container.get("ports", [])),
+            "privilege escalation": own.get("allowPrivilegeEscalation") is False,
+            "running as non-root": of_pod.get("runAsNonRoot") is True and own.get("runAsNonRoot") is not False,
+            "non-root user": of_pod.get("runAsUser", 0) != 0 and own.get("runAsUser", 1) != 0,
+            "seccomp": of_pod["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost"),
+            "probes and hooks elsewhere": "host:" not in yaml.safe_dump(container),
+            "sysctls, SELinux, AppArmor": not {"sysctls", "seLinuxOptions", "appArmorProfile"} & (set(of_pod) | set(own)),
+            "read-only root file system": own.get("readOnlyRootFilesystem") is True,
+            "service account token": spec["automountServiceAccountToken"] is False,
+            "limits": "cpu" not in container["resources"]["limits"] and "memory" in container["resources"]["limits"],
+        }
+        for control in (name for name, holds in controls.items() if not holds):
+            find(shape, f"{where}: {control}")
+
+
+def check_stages(shape, documents):
+    """What a stage's workload has to have, whatever the shape."""
+    stop = re.search(r"const STOP: Duration = Duration::from_secs\((\d+)\)", (ROOT / "pipeline/killick/src/run.rs").read_text())
+    budgets = {d["metadata"]["name"] for d in documents if d["kind"] == "PodDisruptionBudget"}
+    scaled = [d["spec"]["scaleTargetRef"]["name"] for d in documents if d["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]
+    for document, spec, container in containers(documents):
+        if document["kind"] != "StatefulSet":
+            continue
+        name = document["metadata"]["name"]
+        names = [variable["name"] for variable in container["env"]]
+        slot = [v for v in container["env"] if v["name"] == "KILLICK_KAFKA__SLOT"]
+        facts = {
+            "grace period above the program's stop": spec["terminationGracePeriodSeconds"] >= int(stop[1]) + 5,
+            "three probes": {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container),
+            "the slot is the pod's name": slot and slot[0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name",
+            "each variable once": len(names) == len(set(names)),
+            "spread": {c["topologyKey"] for c in spec["topologySpreadConstraints"]} >= {"topology.kubernetes.io/zone"},
+            "budget": name in budgets,
+            "scaled by one, or by number": scaled.count(name) + ("replicas" in document["spec"]) == 1,
+            "room for the controller's label": len(name) <= 52,
+            "checksum": "checksum/config" in document["spec"]["template"]["metadata"]["annotations"],
+        }
+        for fact in (fact for fact, holds in facts.items() if not holds):
+            find(shape, f"{name}: {fact}")
+
+
+def secrets_of(spec, container):
+    mounted = {mount["name"] for mount in container["volumeMounts"]}
+    volumes = [volume for volume in spec["volumes"] if volume["name"] in mounted and "projected" in volume]
+    return [source["secret"] for volume in volumes for source in volume["projected"]["sources"]]
+
+
+def check_sight(documents):
+    """Each container sees the Secrets that it needs and no other; of keys the part that it needs."""
+    for _, spec, container in containers(documents):
+        name, secrets = container["name"], secrets_of(spec, container)
+        seen = {secret["name"] for secret in secrets}
+        public = {"chainweb/ca.pem", "reanchor/abroad.pem"}
+        private = {s["name"] for s in secrets if not {item["path"] for item in s["items"]} <= public}
+        if private != SEES[name] or not seen >= {"store-chain", "store-abroad"} and name != "catalog":
+            find("external-secrets", f"{name} sees {sorted(seen)}")
+    if any(variable.get("valueFrom", {}).get("secretKeyRef") for _, _, c in containers(documents) for variable in c["env"]):
+        find("external-secrets", "a secret in the environment")
+
+
+def authority(folder):
+    """Some certificate, for whatever wants authorities."""
+    path = folder / "authority.pem"
+    if not path.exists():
+        request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test"]
+        subprocess.run([*request, "-keyout", str(folder / "authority.key"), "-out", str(path)], check=True, capture_output=True)
+    return path.read_bytes()
+
+
+def check_config(shape, documents, folder):
+    """`killick config check` in each container, with its mounts, as the user that it is."""
+    cluster = Cluster(folder / shape, {"": sys.argv[2]})
+    cluster.apply(documents)
+    for _, spec, container in containers(documents):
+        for secret in secrets_of(spec, container):
+            for item in secret["items"]:
+                content = authority(folder) if item["path"].endswith("ca.pem") or item["path"].endswith("abroad.pem") else b"0" * 32
+                cluster.secrets.setdefault(secret["name"], {})[item["key"]] = content
+    for document, _, container in containers(documents):
+        pod = Pod(cluster, f"{document['metadata']['name']}-0", document["spec"]["template"])
+        path = container["args"][container["args"].index("--config") + 1]
+        done = pod.execute(container, ["killick", "config", "check", "--config", path], capture_output=True, text=True)
+        if done.returncode != 0:
+            find(shape, f"{pod.name}: config check: {done.stderr.strip()}")
+
+
+def check_refusals():
+    smallest = CHART / "ci/smallest-values.yaml"
+    for setting, key in REFUSED:
+        done = helm("template", "killick", str(CHART), "--values", str(smallest), "--set", setting)
+        if done.returncode == 0:
+            find("refusals", f"{setting} is taken")
+        elif key not in done.stderr:
+            find("refusals", f"{setting}: {key} is not named: {done.stderr.strip()}")
+
+
+def check_upgrade():
+    """A stage's own image changes nothing but that stage's pods."""
+    values = CHART / "ci/single-stage-upgrade-values.yaml"
+    _, ahead = render("single-stage-upgrade", values)
+    _, others = render("single-stage-upgrade", values, "--set", "stages.batch.image.tag=0.1.0")
+    changed = [d["metadata"]["name"] for d, o in zip(ahead, others) if d != o]
+    if changed != ["killick-batch"]:
+        find("single-stage-upgrade", f"it changes {changed}")
+
+
+def main():
+    folder = Path(sys.argv[4])
+    shapes = sorted((CHART / "ci").glob("*-values.yaml"))
+    for values in shapes:
+        shape = values.name.removesuffix("-values.yaml")
+        done = helm("lint", "--strict", str(CHART), "--values", str(values))
+        if done.returncode != 0:
+            find(shape, f"lint: {done.stdout}{done.stderr}")
+        text, documents = render(shape, values)
+        (folder / f"{shape}.yaml").write_text(text)
+        check_schemas(shape, documents)
+        check_restricted(shape, documents)
+        check_stages(shape, documents)
+        if shape == "external-secrets":
+            check_sight(documents)
+        try:
+            check_config(shape, documents, folder)
+        except Broken as error:
+            find(shape, str(error))
+        print(f"    {shape}: {len(documents)} objects, {sum(1 for _ in containers(documents))} containers")
+    check_upgrade()
+    check_refusals()
+    for finding in findings:
+        print(finding, file=sys.stderr)
+    print(f"    {len(shapes)} shapes, Kubernetes {', '.join(VERSIONS)}, {len(REFUSED)} wrong values refused, {len(findings)} findings")
+    sys.exit(bool(findings))
+
+
+main()
