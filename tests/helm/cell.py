@@ -78,7 +78,7 @@ def main():
         become((spec["uid"], spec["gid"]), 0, 0)
     if spec["noNewPrivileges"]:
         call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    os.execvpe(spec["argv"][0], spec["argv"], spec["env"])
+    os.execve(spec["program"], spec["argv"], spec["env"])
 
 
 main()

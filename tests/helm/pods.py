@@ -129,6 +129,7 @@ class Pod:
             "uid": of_pod["runAsUser"],
             "gid": of_pod["runAsGroup"],
             "groups": [of_pod["fsGroup"]],
+            "program": f"{IMAGE_PATH}/{argv[0]}",
             "argv": argv,
             "env": self.environment(container),
         }

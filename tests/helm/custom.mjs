@@ -1,10 +1,11 @@
 // Checks custom resources of KEDA and prometheus-operator, JSON on standard input, by the models that npm has of them.
-"use strict";
-const keda = require("@kubernetes-models/keda/keda.sh/v1alpha1");
-const prometheus = require("@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1");
+// It runs in the folder in which they are installed.
+import { readFileSync } from "node:fs";
+import * as keda from "@kubernetes-models/keda/keda.sh/v1alpha1";
+import * as prometheus from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1";
 
 let failed = false;
-for (const document of JSON.parse(require("node:fs").readFileSync(0, "utf8"))) {
+for (const document of JSON.parse(readFileSync(0, "utf8"))) {
   const Model = { ...keda, ...prometheus }[document.kind];
   try {
     new Model(document).validate();
