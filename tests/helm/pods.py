@@ -14,6 +14,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 IMAGE_PATH = "/usr/local/bin"
+# Before a container is started again. A kubelet waits for 10 s at first.
+BACK_OFF = 2
 
 
 class Broken(Exception):
@@ -78,6 +80,11 @@ class Pod:
                     if item["key"] not in found:
                         raise Broken(f"{self.name}: Secret {secret['name']} has no key {item['key']}")
                     self.put(folder / item["path"], found[item["key"]], volume["projected"]["defaultMode"])
+        elif "emptyDir" in volume:
+            folder.mkdir(parents=True)
+            if os.geteuid() == 0:
+                os.chown(folder, 0, self.spec["securityContext"]["fsGroup"])
+                folder.chmod(0o2770)
         else:
             raise Broken(f"{self.name}: a volume of another kind: {volume}")
         return folder
@@ -174,6 +181,7 @@ class Pod:
         """Looks at the pod once, as a kubelet does: starts it again where it has ended, and asks its probes."""
         if self.process.poll() is not None:
             self.restarts += 1
+            time.sleep(BACK_OFF)
             self.start()
             return False
         self.is_started = self.is_started or self.ask(self.container["startupProbe"])
