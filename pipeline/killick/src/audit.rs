@@ -64,7 +64,11 @@ pub fn run(args: &AuditArgs) -> Outcome {
     let config = Config::load(&args.from.config)?;
     let stores = args.from.find()?;
     let mut reader = stores.log()?;
-    let settings = settings(args, &config);
+    let mut settings = settings(args, &config);
+    if let Stores::Folder(_) = &stores {
+        // Where the input of a command goes. On servers they are nobody's, and brokers may refuse to speak of them.
+        settings.sources.extend([ROWS, CLOUD_EVENTS].map(str::to_owned));
+    }
     let before = committed(&mut *reader, &settings.sources)?;
     let (mut report, mut heard) = match &stores {
         // A folder shows each transaction whole or not at all.
@@ -90,14 +94,13 @@ pub fn run(args: &AuditArgs) -> Outcome {
 
 fn settings(args: &AuditArgs, config: &Config) -> Settings {
     let now = Micros::try_from(since(0).as_micros()).unwrap_or(Micros::MAX);
-    let configured = config.sources.iter().map(|source| source.topic.clone());
     Settings {
         objective: (!args.manifests_only).then(|| args.objective.micros()),
         now,
         since: args.since.map(|span| now.saturating_sub(span.micros())),
         settled: None,
         window: config.dedup.window.micros(),
-        sources: configured.chain([ROWS.to_owned(), CLOUD_EVENTS.to_owned()]).collect(),
+        sources: config.sources.iter().map(|source| source.topic.clone()).collect(),
     }
 }
 
