@@ -43,21 +43,27 @@ def output(*command):
     return done.stdout
 
 
+def merged(below, above):
+    """Values above others; what is null above is not there."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    keys = [key for key in {**below, **above} if above.get(key, key) is not None]
+    return {key: merged(below.get(key), above[key]) if key in above else below[key] for key in keys}
+
+
 class Shape:
     """What the chart renders, with what was set since."""
 
     def __init__(self, helm, folder, values):
         self.helm, self.folder, self.settings = helm, folder, []
+        whole = {}
+        for path in (CHART / "ci/production-values.yaml", ROOT / "tests/helm/local-values.yaml"):
+            whole = merged(whole, yaml.safe_load(path.read_text()))
         self.values = folder / "values.yaml"
-        self.values.write_text(yaml.safe_dump(values))
+        self.values.write_text(yaml.safe_dump(merged(whole, values)))
 
     def arguments(self):
-        arguments = []
-        for values in (CHART / "ci/production-values.yaml", ROOT / "tests/helm/local-values.yaml", self.values):
-            arguments += ["--values", str(values)]
-        for setting in self.settings:
-            arguments += ["--set", setting]
-        return arguments
+        return ["--values", str(self.values), *(part for setting in self.settings for part in ("--set", setting))]
 
     def render(self):
         text = output(self.helm, "template", "killick", str(CHART), "--namespace", "test", *self.arguments())
