@@ -58,8 +58,6 @@ def main():
         bind(source, root + target)
     for device in DEVICES:
         bind(f"/dev/{device}", f"{root}/dev/{device}", read_only=False)
-    os.symlink("/proc/self/fd/1", f"{root}/dev/stdout")
-    os.symlink("/proc/self/fd/2", f"{root}/dev/stderr")
     bind("/proc", f"{root}/proc", read_only=False)
     for mount in spec["mounts"]:
         bind(mount["from"], root + mount["to"], mount["readOnly"])

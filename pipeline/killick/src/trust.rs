@@ -1,6 +1,7 @@
 //! `killick trust`: what a verifier may choose to believe, as a file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -49,9 +50,9 @@ enum Action {
         #[command(flatten)]
         config: ConfigArgs,
 
-        /// The file to write.
+        /// The file to write. Default: standard output.
         #[arg(long, value_name = "FILE")]
-        out: PathBuf,
+        out: Option<PathBuf>,
     },
     /// Asks several nodes for blocks, and trusts only what enough of them agree on.
     ///
@@ -87,7 +88,10 @@ pub fn run(args: &TrustArgs) -> Outcome {
     let verifiers = cluster::verifiers(folder, &deployment)?;
     let catalog = stores::catalog_of(&config)?;
     let trust = own(&*catalog, &deployment, &verifiers, configured_devices(&config.ingest())?)?;
-    write(&trust, out)?;
+    match out {
+        Some(out) => write(&trust, out)?,
+        None => io::stdout().write_all(trust.to_json().as_bytes())?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
