@@ -12,6 +12,7 @@ import sys
 
 NEWNS, NEWUSER = 0x00020000, 0x10000000
 RDONLY, NOSUID, NODEV, REMOUNT, BIND, REC, PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
+DETACH = 2
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 DEVICES = ("null", "zero", "random", "urandom")
 
@@ -63,8 +64,13 @@ def main():
         bind(mount["from"], root + mount["to"], mount["readOnly"])
     if spec["readOnlyRoot"]:
         call("mount", None, root, None, REMOUNT | RDONLY | NOSUID | NODEV, "mode=755")
-    os.chroot(root)
+    # Not chroot: inside one there are no new user namespaces.
+    os.chdir(root)
+    call("pivot_root", ".", ".")
+    call("umount2", ".", DETACH)
     os.chdir("/")
+    if not is_root:
+        become((spec["uid"], spec["gid"]), 0, 0)
     if spec["dropAll"]:
         for capability in range(int(open("/proc/sys/kernel/cap_last_cap", encoding="ascii").read()) + 1):
             call("prctl", PR_CAPBSET_DROP, capability, 0, 0, 0)
@@ -72,8 +78,6 @@ def main():
         os.setgroups(spec["groups"])
         os.setresgid(*[spec["gid"]] * 3)
         os.setresuid(*[spec["uid"]] * 3)
-    else:
-        become((spec["uid"], spec["gid"]), 0, 0)
     if spec["noNewPrivileges"]:
         call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     os.execve(spec["program"], spec["argv"], spec["env"])

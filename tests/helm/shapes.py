@@ -246,6 +246,22 @@ def check_upgrade():
         find("single-stage-upgrade", f"it changes {changed}")
 
 
+def check_route():
+    """What the chart says of the route is what README's table says, which a test of the program holds against the code."""
+    rows = re.findall(r"^\| (\w+) \| (`[^|]*`) \|", (ROOT / "README.md").read_text(), flags=re.M)
+    reads = {stage: set(re.findall(r"`([\w-]+)`", topics)) for stage, topics in rows}
+    _, documents = render("keda", CHART / "ci/keda-values.yaml")
+    for document in (document for document in documents if document["kind"] == "ScaledObject"):
+        stage = document["metadata"]["name"].removeprefix("killick-")
+        triggers = [trigger["metadata"] for trigger in document["spec"]["triggers"]]
+        topics = {"events", "cloud"} if stage == "ingest" else {f"plant.{topic}" for topic in reads[stage]}
+        if {t["topic"] for t in triggers} != topics or {t["consumerGroup"] for t in triggers} != {f"plant.{stage}"}:
+            find("keda", f"{stage} is scaled by {triggers}")
+    version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), flags=re.M)[1]
+    if yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] != version:
+        find("Chart.yaml", f"appVersion is not {version}")
+
+
 def main():
     folder = Path(sys.argv[4])
     shapes = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -267,6 +283,7 @@ def main():
             find(shape, str(error))
         print(f"    {shape}: {len(documents)} objects, {sum(1 for _ in containers(documents))} containers")
     check_upgrade()
+    check_route()
     check_refusals()
     for finding in findings:
         print(finding, file=sys.stderr)
