@@ -4,6 +4,7 @@
 
 {{/* The sections of the file: what the user has set, and the chart's part. */}}
 {{- define "killick.config" -}}
+{{- include "killick.check" . -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $path := include "killick.secretsPath" . -}}
 {{- $_ := set $config "admin" (dict "listen" (printf "0.0.0.0:%d" (int .Values.admin.port))) -}}
