@@ -75,6 +75,10 @@ class Shape:
         return dry.split("\nNOTES:\n")[1]
 
 
+def is_test(document):
+    return document["metadata"].get("annotations", {}).get("helm.sh/hook") == "test"
+
+
 class Deployment:
     """All that a cluster would have of a release."""
 
@@ -97,13 +101,20 @@ class Deployment:
                 self.sets[name] = Set(self.cluster, document)
             elif self.sets[name].apply(document):
                 changed.append(name)
-        self.setup = [document for document in self.of("Job") if document["metadata"]["name"] not in before]
+        jobs = [document for document in self.of("Job") if not is_test(document)]
+        self.setup = [document for document in jobs if document["metadata"]["name"] not in before]
         return changed
 
     def run_setup(self):
         for document in self.setup:
             Pod(self.cluster, document["metadata"]["name"], document["spec"]["template"]).run()
             self.jobs += 1
+
+    def test(self):
+        """`helm test`."""
+        for document in self.of("Job"):
+            if is_test(document):
+                Pod(self.cluster, document["metadata"]["name"], document["spec"]["template"]).run()
 
     def pods(self):
         return [pod for of in self.sets.values() for pod in of.pods]
@@ -377,8 +388,13 @@ def work(deployment, events, admin, folder, killick):
     say(f"{len(events.sent)} events and {len(events.copies)} copies sent")
     trusted = count(deployment, events, killick, folder)
     follow_notes(deployment, events, killick, folder)
+    deployment.test()
     if sum(pod.restarts for pod in deployment.pods()) != 0:
         raise Broken("a pod was started again after the upgrade")
+    # As root a pod's secrets are root's, and its group's to read: nothing to warn of.
+    logs = [(pod.folder / "log").read_text() for pod in deployment.pods()]
+    if os.geteuid() == 0 and any("can read this secret" in log for log in logs):
+        raise Broken("a pod warns of how its secrets are mounted")
     ends = [pod.stop() for pod in deployment.pods()]
     say(f"{len(ends)} pods ended, the slowest in {max(ends):.1f} s")
     return trusted

@@ -1,36 +1,38 @@
-{{/* The template of the pods of setup: what comes first is an init container. */}}
+{{/* Of (root, topics' command, catalog's command, restart policy): the template of the pods of setup. What comes first
+     is an init container. */}}
 {{- define "killick.setup" -}}
-{{- $of := list . "setup" -}}
+{{- $root := index . 0 -}}
+{{- $of := list $root "setup" -}}
 {{- $file := list "--config" "/etc/killick/killick.toml" -}}
 {{- $steps := list -}}
 {{- $volumes := dict -}}
-{{- if .Values.setup.topics -}}
-{{- $args := concat (list "topics" "apply") $file -}}
-{{- with get .Values.inputPartitions "events" -}}
+{{- if $root.Values.setup.topics -}}
+{{- $args := concat (list "topics" (index . 1)) $file -}}
+{{- with and (eq "apply" (index . 1)) (get $root.Values.inputPartitions "events") -}}
 {{- $args = concat $args (list "--input-partitions" (printf "%d" (int .))) -}}
 {{- end -}}
 {{- $steps = append $steps (dict "name" "topics" "args" $args) -}}
-{{- $_ := set $volumes "topics" (include "killick.sources" (list . "topics")) -}}
+{{- $_ := set $volumes "topics" (include "killick.sources" (list $root "topics")) -}}
 {{- end -}}
-{{- if .Values.setup.catalog -}}
-{{- $steps = append $steps (dict "name" "catalog" "args" (concat (list "catalog" "migrate") $file)) -}}
-{{- $_ := set $volumes "catalog" (include "killick.sources" (list . "catalog")) -}}
+{{- if $root.Values.setup.catalog -}}
+{{- $steps = append $steps (dict "name" "catalog" "args" (concat (list "catalog" (index . 2)) $file)) -}}
+{{- $_ := set $volumes "catalog" (include "killick.sources" (list $root "catalog")) -}}
 {{- end -}}
 metadata:
   {{- include "killick.podMetadata" $of | nindent 2 }}
 spec:
-  restartPolicy: OnFailure
+  restartPolicy: {{ index . 3 }}
   {{- include "killick.podSpec" $of | nindent 2 }}
   {{- with initial $steps }}
   initContainers:
     {{- range . }}
-    {{- include "killick.step" (list $ . $volumes) | nindent 4 }}
+    {{- include "killick.step" (list $root . $volumes) | nindent 4 }}
     {{- end }}
   {{- end }}
   containers:
-    {{- include "killick.step" (list . (last $steps) $volumes) | nindent 4 }}
+    {{- include "killick.step" (list $root (last $steps) $volumes) | nindent 4 }}
   volumes:
-    {{- include "killick.volumes" (list . $volumes) | nindent 4 }}
+    {{- include "killick.volumes" (list $root $volumes) | nindent 4 }}
 {{- end -}}
 
 {{/* Of (root, step, sources by name of the step). */}}

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -56,7 +56,10 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>> {
     if about.len() > LONGEST {
         bail!("{} has {} bytes: no key is that long", path.display(), about.len());
     }
-    if about.permissions().mode() & 0o077 != 0 {
+    let mode = about.permissions().mode();
+    // Where it is another's, as in a pod, its group is the only way to it.
+    let is_by_group = mode & 0o037 == 0 && about.uid() != rustix::process::geteuid().as_raw();
+    if mode & 0o077 != 0 && !is_by_group {
         warn!(file = %path.display(), "others can read this secret: chmod 600 it");
     }
     let mut secret = Zeroizing::new(std::fs::read_to_string(path).with_context(named)?);
