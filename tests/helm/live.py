@@ -136,6 +136,8 @@ class Deployment:
                 raise Broken(f"{pod.name} has ended; see {pod.folder}/log")
             if missing := pod.confinement():
                 raise Broken(f"{pod.name}: {', '.join(missing)} does not hold")
+            if "# TYPE" not in (pod.get("/metrics") or ""):
+                raise Broken(f"{pod.name} has no metrics")
 
     def kill(self):
         for pod in self.pods():
@@ -330,12 +332,13 @@ def acting(admin):
 def take_over(deployment, admin):
     """Kills the pod of anchor that acts, and waits for the one that stands by; then the killed one stands by."""
     pods = {pod.name: pod for pod in deployment.sets["anchor"].pods}
-    (name,) = acting(admin)
-    begun = time.monotonic()
-    pods.pop(name).kill()
-    while not acting(admin) & set(pods):
+    begun, killed = time.monotonic(), None
+    while killed is None or not acting(admin) & set(pods):
         if time.monotonic() - begun > 60:
-            raise Broken(f"nobody acts in place of {name}")
+            raise Broken(f"nobody acts in place of {killed}")
+        if killed is None and len(now := acting(admin)) == 1:
+            killed, begun = now.pop(), time.monotonic()
+            pods.pop(killed).kill()
         time.sleep(0.5)
     took = time.monotonic() - begun
     deployment.wait()

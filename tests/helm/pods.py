@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -58,7 +57,7 @@ class Pod:
         self.template, self.spec = template, template["spec"]
         self.folder = cluster.folder / name
         self.address = cluster.address()
-        self.process, self.restarts, self.is_started = None, 0, False
+        self.process, self.restarts, self.is_started, self.not_live = None, 0, False, 0
         shutil.rmtree(self.folder / "volumes", ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.volumes = {volume["name"]: self.make(volume) for volume in self.spec["volumes"]}
@@ -165,17 +164,21 @@ class Pod:
         command = self.cell(self.container, self.container["command"] + self.container["args"])
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self.is_started = False
+        self.is_started, self.not_live = False, 0
 
-    def ask(self, probe):
-        """Whether a probe is content."""
-        http = probe["httpGet"]
-        (port,) = (port["containerPort"] for port in self.container["ports"] if port["name"] == http["port"])
+    def get(self, path, timeout=5):
+        """What the admin port answers; nothing where it is no success."""
+        (port,) = (port["containerPort"] for port in self.container["ports"] if port["name"] == "admin")
         try:
-            with urllib.request.urlopen(f"http://{self.address}:{port}{http['path']}", timeout=probe["timeoutSeconds"]) as answer:
-                return 200 <= answer.status < 400
-        except (urllib.error.URLError, OSError):
-            return False
+            with urllib.request.urlopen(f"http://{self.address}:{port}{path}", timeout=timeout) as answer:
+                return answer.read().decode()
+        except OSError:
+            return None
+
+    def ask(self, name):
+        """Whether a probe is content."""
+        probe = self.container[name]
+        return self.get(probe["httpGet"]["path"], probe["timeoutSeconds"]) is not None
 
     def is_ready(self):
         """Looks at the pod once, as a kubelet does: starts it again where it has ended, and asks its probes."""
@@ -184,12 +187,13 @@ class Pod:
             time.sleep(BACK_OFF)
             self.start()
             return False
-        self.is_started = self.is_started or self.ask(self.container["startupProbe"])
+        self.is_started = self.is_started or self.ask("startupProbe")
         if not self.is_started:
             return False
-        if not self.ask(self.container["livenessProbe"]):
+        self.not_live = 0 if self.ask("livenessProbe") else self.not_live + 1
+        if self.not_live >= self.container["livenessProbe"]["failureThreshold"]:
             raise Broken(f"{self.name} is not live")
-        return self.ask(self.container["readinessProbe"])
+        return self.ask("readinessProbe")
 
     def stop(self):
         """SIGTERM and the grace period; whoever needs SIGKILL is broken."""
