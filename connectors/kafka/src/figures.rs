@@ -9,6 +9,15 @@ use killick_stages::record::Partition;
 /// Statistics in a row, one a second, that see no connection before that is believed: one is made anew now and then.
 const UNCONNECTED: u32 = 3;
 
+/// How far a group is behind in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    /// Records between what is committed and what can be read.
+    pub records: u64,
+    /// Behind the last record that can be read, as far as is known.
+    pub end: u64,
+}
+
 /// Figures of one worker since it began. Counting costs a few nanoseconds, and never blocks.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -33,7 +42,7 @@ pub struct Figures {
     /// Whether the group has said what is ours, be it nothing.
     pub joined: AtomicBool,
     unconnected: AtomicU32,
-    lag: Mutex<BTreeMap<Partition, i64>>,
+    lag: Mutex<BTreeMap<Partition, Lag>>,
 }
 
 impl Figures {
@@ -42,7 +51,7 @@ impl Figures {
         counter.fetch_add(count, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_lag(&self, lag: BTreeMap<Partition, i64>) {
+    pub(crate) fn set_lag(&self, lag: BTreeMap<Partition, Lag>) {
         *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
     }
 
@@ -59,9 +68,9 @@ impl Figures {
         self.unconnected.load(Ordering::Relaxed) < UNCONNECTED
     }
 
-    /// Offsets in each partition that is ours between what is committed and what can be read, as the last statistics had
-    /// them, at most a second or two ago.
-    pub fn lag(&self) -> BTreeMap<Partition, i64> {
+    /// How far each partition that is ours is behind, as the last statistics had it, at most a second or two ago. Marks of
+    /// transactions may count as records where not all that was read is committed.
+    pub fn lag(&self) -> BTreeMap<Partition, Lag> {
         self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -18,13 +18,13 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::statistics::Statistics;
+use rdkafka::statistics::{self, Statistics};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use tracing::{debug, error, info, warn};
 
 use crate::client::{self, ASK, failed, list};
-use crate::figures::Figures;
+use crate::figures::{Figures, Lag};
 use crate::inbox::{Event, Inbox};
 use crate::log::Start;
 use crate::message;
@@ -543,23 +543,27 @@ impl ClientContext for Context {
         // A transaction may be under way: then the next statistics will do.
         let Ok(ownership) = self.0.ownership.try_lock() else { return };
         for topic in statistics.topics.values() {
-            for partition in topic.partitions.values() {
+            // Librdkafka has one of its own too, with the number -1, for messages that have no partition yet.
+            for partition in topic.partitions.values().filter(|partition| partition.partition >= 0) {
                 let own = self.0.names.partition_of(&topic.topic, partition.partition);
                 let Some(owned) = ownership.partitions.get(&own) else { continue };
-                let committed = i64::try_from(owned.committed).unwrap_or(i64::MAX);
-                // Where all that was given is committed, only what is not fetched yet is missing: what stands between may
-                // be marks of transactions, which are no records.
-                let done = if partition.app_offset <= committed {
-                    partition.next_offset.max(committed)
-                } else {
-                    committed
-                };
-                lag.insert(own, (partition.ls_offset - done).max(0));
+                let given = self.0.inbox().end(&own);
+                lag.insert(own, behind(partition, owned.committed, given));
             }
         }
         drop(ownership);
         self.0.figures.set_lag(lag);
     }
+}
+
+/// How far the group is behind in a partition of which records up to `given` came. Marks of transactions are no records,
+/// though they have offsets: so where all that is there was taken, nothing is missing but what is not committed of that.
+fn behind(partition: &statistics::Partition, committed: u64, given: Option<u64>) -> Lag {
+    let count = |offset| u64::try_from(offset).unwrap_or_default();
+    let (taken, end) = (count(partition.app_offset), count(partition.ls_offset));
+    let given = given.unwrap_or(committed);
+    let done = if given <= committed { taken.max(committed) } else { committed };
+    Lag { records: end.saturating_sub(done), end: if taken < end { end } else { given } }
 }
 
 impl ConsumerContext for Context {

@@ -1,6 +1,6 @@
 //! What the polling thread read and the stage has not taken yet.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use killick_stages::ports::LogError;
@@ -24,6 +24,8 @@ pub enum Event {
 pub struct Inbox {
     events: VecDeque<Event>,
     bytes: usize,
+    /// Behind the last record that came of each partition.
+    ends: BTreeMap<Partition, u64>,
     /// Why nothing more will come.
     pub over: Option<String>,
     /// An error that may pass, told once.
@@ -38,6 +40,7 @@ impl Inbox {
         Self {
             events: VecDeque::new(),
             bytes: 0,
+            ends: BTreeMap::new(),
             over: None,
             failed: None,
             is_damaged: None,
@@ -50,12 +53,24 @@ impl Inbox {
         self.bytes
     }
 
+    /// Behind the last record of this partition that came since it is ours, if any did.
+    pub fn end(&self, partition: &Partition) -> Option<u64> {
+        self.ends.get(partition).copied()
+    }
+
     pub fn put(&mut self, records: Vec<Record>) {
+        for record in &records {
+            match self.ends.get_mut(&record.partition) {
+                Some(end) => *end = record.offset + 1,
+                None => _ = self.ends.insert(record.partition.clone(), record.offset + 1),
+            }
+        }
         self.bytes += records.iter().map(cost).sum::<usize>();
         self.events.extend(records.into_iter().map(Event::Record));
     }
 
     pub fn assign(&mut self, partition: Partition, owned: Owned) {
+        self.ends.remove(&partition);
         self.events.push_back(Event::Assigned(partition, owned));
     }
 
@@ -95,6 +110,7 @@ impl Inbox {
     /// What was read of a partition is void.
     pub fn forget(&mut self, gone: &BTreeSet<Partition>) {
         let mut untold = BTreeSet::new();
+        self.ends.retain(|partition, _| !gone.contains(partition));
         self.events.retain(|event| match event {
             Event::Assigned(partition, ..) if gone.contains(partition) => {
                 untold.insert(partition.clone());

@@ -25,7 +25,7 @@ mod transactor;
 mod watch;
 
 pub use client::client_config;
-pub use figures::Figures;
+pub use figures::{Figures, Lag};
 pub use link::{Asked, LinkError, Said, Unreachable};
 pub use log::{Join, KafkaLog, Sharing, Start};
 pub use names::Names;

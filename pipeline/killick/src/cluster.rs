@@ -125,7 +125,7 @@ impl Cluster {
                 worker,
                 partitions = count(&figures.owned),
                 records = count(&figures.records),
-                lag = lag.values().sum::<i64>(),
+                lag = lag.values().map(|lag| lag.records).sum::<u64>(),
                 commits,
                 mean_commit = ?Duration::from_micros(mean),
                 aborts = count(&figures.aborts),

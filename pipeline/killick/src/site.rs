@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use chainweb::devnet::{self, Devnet};
 use killick_embedded::{Cleanup, EmbeddedCatalog, EmbeddedLog, Folder, Settings, TopicSpec};
+use killick_kafka::Lag;
 use killick_nodes::DevChain;
 use killick_proof::note::VerifierKey;
 use killick_proof::signature::SecretKey;
@@ -35,7 +36,7 @@ use crate::crew::{Crew, Hand};
 use crate::office::World;
 use crate::pending::pending;
 use crate::registry::{self, Registry};
-use crate::telemetry::{Lag, Side, Telemetry};
+use crate::telemetry::{Lags, Side, Telemetry};
 use crate::worker::Tap;
 use crate::{backup, reanchor, secrets, trust};
 
@@ -218,7 +219,7 @@ impl Site {
                 world.chain = Some(chain);
             }
             let log = self.log.worker(&group, &inputs)?;
-            let side = Side { figures: None, lag: lag(self.log.clone(), group.clone(), inputs) };
+            let side = Side { figures: None, lags: lags(self.log.clone(), group.clone(), inputs) };
             let hand = Hand { name, slot: format!("{group}-{number}"), group, stage, log, side };
             self.crew.hire(hand, (runtime, &world), self.deployment.logs(), tap.clone())?;
         }
@@ -278,12 +279,12 @@ impl Site {
     }
 }
 
-/// Tells how many records of its inputs a group has not done.
-fn lag(log: EmbeddedLog, group: String, inputs: Vec<Partition>) -> Lag {
+/// Tells how far a group is behind in its inputs.
+fn lags(log: EmbeddedLog, group: String, inputs: Vec<Partition>) -> Lags {
     let behind = move |partition: &Partition| {
         let (start, end) = log.range(partition).ok()?;
         let next = log.committed(&group, partition).ok()?.unwrap_or(start).max(start);
-        Some((partition.clone(), end.saturating_sub(next)))
+        Some((partition.clone(), Lag { records: end.saturating_sub(next), end }))
     };
     Box::new(move || inputs.iter().filter_map(&behind).collect())
 }

@@ -18,7 +18,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use support::running::{Running, address};
+use support::brokers;
+use support::running::{Running, address, make_topic, produce};
 
 const EVENTS: u64 = 21;
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -254,6 +255,84 @@ fn is_followed(spans: &[Span]) {
         }
         assert!(span.start_time_unix_nano <= span.end_time_unix_nano);
     }
+}
+
+/// Three events come again, and nothing else, and are counted by that series: they wait in `unique` for the next batch, and no
+/// event does.
+fn what_came_again_has_no_age(address: &str, again: impl FnOnce(), counted: &str) {
+    let oldest = |without: &str| format!("killick_event_oldest_age_seconds{{without=\"{without}\"}}");
+    let is_idle = |text: &str| value(text, &oldest("checkpoint")) == Some(0.0);
+    let lag = |of: &str| format!("killick_consumer_lag_{of}{{stage=\"batch\",topic=\"unique\"}}");
+    scraped(address, |text| value(text, "killick_batches_total") >= Some(1.0) && is_idle(text));
+    again();
+    scraped(address, |text| value(text, counted) == Some(3.0) && value(text, &lag("records")) >= Some(1.0));
+    // Of a topic that is read to its end nothing is left, though a mark of a transaction may stand there.
+    let done = "killick_consumer_lag_records{stage=\"dedup\",topic=\"accepted\"}";
+    scraped(address, |text| value(text, done) == Some(0.0));
+    // Long enough for an age to grow, and for the brokers' statistics to come anew.
+    let text = scraped(address, is_idle);
+    assert_eq!(value(&text, &lag("seconds")), Some(0.0), "{text}");
+    for _ in 0..30 {
+        std::thread::sleep(Duration::from_millis(100));
+        let text = scrape(address);
+        assert!(is_idle(&text) && value(&text, &lag("records")) >= Some(1.0), "{text}");
+        assert_eq!(value(&text, &lag("seconds")), Some(0.0), "{text}");
+    }
+}
+
+#[test]
+fn copies_that_wait_for_the_next_batch_have_no_age_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (site, config) = (folder.path().join("site"), folder.path().join("killick.toml"));
+    std::fs::write(&config, CONFIG).unwrap();
+    let line = ["run", "--embedded", site.to_str().unwrap(), "-c", config.to_str().unwrap(), "--input", "-"];
+    let (input, mut events) = std::io::pipe().unwrap();
+    let mut running = Running::fed(
+        [&line[..], &["--format", "ndjson", "--id-column", "reading"]].concat().as_slice(),
+        &[],
+        input,
+    );
+    let address = address(&running.says("the admin port is open"));
+    let lines =
+        |count: u64| (0..count).map(|number| format!("{{\"machine\":\"m\",\"reading\":\"{number}\"}}\n"));
+    events.write_all(lines(3).collect::<String>().as_bytes()).unwrap();
+    what_came_again_has_no_age(
+        &address,
+        || events.write_all(lines(3).collect::<String>().as_bytes()).unwrap(),
+        "killick_events_total{outcome=\"duplicate\"}",
+    );
+    drop(events);
+    running.ends();
+}
+
+#[test]
+fn conflicts_that_wait_for_the_next_batch_have_no_age_on_brokers() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = format!("t-{:08x}", rand::random::<u32>());
+    let topic = format!("{run}.machines");
+    make_topic(&topic);
+    let brokers: Vec<_> = brokers().split(',').map(str::to_owned).collect();
+    let config = folder.path().join("killick.toml");
+    let text = format!(
+        "[admin]\nlisten = \"127.0.0.1:0\"\n[deployment]\nname = \"{run}.example\"\nlogs = 1\n[keys]\nfolder = \"keys\"\n\
+         [kafka]\nbrokers = {brokers:?}\nprefix = \"{run}.\"\nreplication = 1\nmin_in_sync = 1\n[tenant.plant]\n\
+         secret = \"no neighbour can guess this\"\n[[source]]\ntopic = \"{topic}\"\ndecoder = \"raw\"\ntenant = \"plant\"\n\
+         unsigned = \"accept\"\n[source.mapping]\nid = {{ pointer = \"/id\" }}\nsource = {{ constant = \"machine/1\" }}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    for line in ["keys init -c", "topics apply -c"] {
+        support::ends(0, line, &[&config]);
+    }
+    let args = ["run", "-c", config.to_str().unwrap(), "--stages", "ingest,dedup,batch"];
+    let mut running = Running::start(&args, &[]);
+    let address = address(&running.says("the admin port is open"));
+    produce(&topic, 3);
+    what_came_again_has_no_age(
+        &address,
+        || produce(&topic, 3),
+        "killick_events_rejected_total{code=\"conflict\"}",
+    );
+    running.ends();
 }
 
 #[test]

@@ -47,7 +47,7 @@ use metrics::Metrics;
 use otlp::Connections;
 pub use otlp::Otlp;
 use station::Shared;
-pub use station::{Lag, Side, Station};
+pub use station::{Lags, Side, Station};
 use traces::Traces;
 pub use watched::Watched;
 

@@ -67,6 +67,11 @@ impl Progress {
         self.waiting.front().map(|(place, _)| *place)
     }
 
+    /// Behind the last place that was taken.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
     /// The time of the last that was taken.
     pub fn last(&self) -> Option<Micros> {
         self.last

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use killick_kafka::Figures;
+use killick_kafka::{Figures, Lag};
 use killick_proof::batch::BatchHeader;
 use killick_stages::avro::Reader;
 use killick_stages::manifest::Manifest;
@@ -30,8 +30,8 @@ const GAUGES: Duration = Duration::from_secs(1);
 /// A second, in log time.
 const SECOND: f64 = 1e6;
 
-/// The records of each partition that are not done.
-pub type Lag = Box<dyn Fn() -> BTreeMap<Partition, u64> + Send + Sync>;
+/// Tells how far the group of a worker is behind in each partition.
+pub type Lags = Box<dyn Fn() -> BTreeMap<Partition, Lag> + Send + Sync>;
 
 /// The present, as the log would stamp it.
 pub fn now() -> Micros {
@@ -44,18 +44,14 @@ pub struct Side {
     /// What its hold on the brokers says, where it has one.
     pub figures: Option<Arc<Figures>>,
     /// How far its group is behind in what is its own.
-    pub lag: Lag,
+    pub lags: Lags,
 }
 
 impl Side {
     /// A hold on the brokers.
     pub fn of_brokers(figures: Arc<Figures>) -> Self {
         let known = Arc::clone(&figures);
-        let lag = move || {
-            let positive = |(partition, lag)| (partition, u64::try_from(lag).unwrap_or_default());
-            known.lag().into_iter().map(positive).collect()
-        };
-        Self { figures: Some(figures), lag: Box::new(lag) }
+        Self { figures: Some(figures), lags: Box::new(move || known.lag()) }
     }
 }
 
@@ -194,12 +190,12 @@ impl Station {
 
     /// Of each topic: records that are not done, and the largest age of one of them in seconds.
     pub fn lags(&self, now: Micros) -> Vec<(String, u64, f64)> {
-        let lag = (self.side.lag)();
+        let lags = (self.side.lags)();
         let mut topics: BTreeMap<String, (u64, f64)> = BTreeMap::new();
         for (partition, progress) in &self.seen().inputs {
-            let behind = lag.get(partition).copied().unwrap_or_default();
+            let lag = lags.get(partition).copied().unwrap_or_default();
             let sums = topics.entry(partition.topic.as_str().to_owned()).or_default();
-            *sums = (sums.0 + behind, sums.1.max(age(now, oldest(progress, behind))));
+            *sums = (sums.0 + lag.records, sums.1.max(age(now, oldest(progress, lag))));
         }
         topics.into_iter().map(|(topic, (records, age))| (topic, records, age)).collect()
     }
@@ -212,11 +208,11 @@ impl Station {
             "prove" => topic == route::BATCHES,
             _ => false,
         };
-        let lag = (self.side.lag)();
+        let lags = (self.side.lags)();
         let seen = self.seen();
         let inputs = seen.inputs.iter().filter(|(partition, _)| carries(partition.topic.as_str()));
         let inputs = inputs.map(|(partition, progress)| {
-            age(now, oldest(progress, lag.get(partition).copied().unwrap_or_default()))
+            age(now, oldest(progress, lags.get(partition).copied().unwrap_or_default()))
         });
         inputs.chain(seen.untold.values().map(|batches| age(now, batches.oldest()))).fold(0.0, f64::max)
     }
@@ -420,10 +416,10 @@ fn age(now: Micros, time: Option<Micros>) -> f64 {
     time.map_or(0.0, |time| (now.saturating_sub(time).max(0)) as f64 / SECOND)
 }
 
-/// The time of the oldest record of a partition that is not done. Of one that was not read yet it is known that it is no
-/// older than the last that was.
-fn oldest(progress: &Progress, behind: u64) -> Option<Micros> {
-    progress.oldest().or_else(|| progress.last().filter(|_| behind > 0))
+/// The time of the oldest record of a partition that waits. Of one that was not read yet it is known that it is no older
+/// than the last that was; what was read and holds nothing that waits has no age, be it committed or not.
+fn oldest(progress: &Progress, lag: Lag) -> Option<Micros> {
+    progress.oldest().or_else(|| progress.last().filter(|_| progress.end() < lag.end))
 }
 
 /// Whether there is something in a record that waits for anything: a tick has only time, and a frame may have only copies.

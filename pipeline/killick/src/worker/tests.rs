@@ -96,7 +96,7 @@ fn records_that_were_on_the_way_when_a_commit_found_their_partition_lost_are_ano
         })
     };
     let books = Bookkeeper::new("anchor", "0", 1);
-    let side = Side { figures: None, lag: Box::new(BTreeMap::new) };
+    let side = Side { figures: None, lags: Box::new(BTreeMap::new) };
     let station = Telemetry::default().hired("anchor", "anchor-0", side, Arc::default());
     Worker::new("anchor", None, anchor(), log, office, books, (tap, station)).run(&stop).unwrap();
     assert_eq!(*committed.lock().unwrap(), [Some(1)]);

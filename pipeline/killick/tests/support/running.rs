@@ -1,7 +1,7 @@
 //! The program at work, and topics of its brokers.
 
 use std::io::{BufRead as _, BufReader, PipeReader, Read as _};
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -45,7 +45,13 @@ pub struct Running {
 
 impl Running {
     pub fn start(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::fed(args, variables, Stdio::null())
+    }
+
+    /// With something to read on its standard input.
+    pub fn fed(args: &[&str], variables: &[(&str, &str)], input: impl Into<Stdio>) -> Self {
         let mut command = command(args);
+        command.stdin(input);
         // Both into one pipe.
         let (from, to) = std::io::pipe().unwrap();
         command.envs(variables.iter().copied()).stdout(to.try_clone().unwrap()).stderr(to);
