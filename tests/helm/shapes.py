@@ -246,6 +246,21 @@ def check_upgrade():
         find("single-stage-upgrade", f"it changes {changed}")
 
 
+def check_monitoring():
+    """The rules and dashboards are those of deploy/monitoring, and no ConfigMap is larger than may be."""
+    _, documents = render("production", CHART / "ci/production-values.yaml")
+    monitoring = ROOT / "deploy/monitoring"
+    rules = [d["spec"]["groups"] for d in documents if d["kind"] == "PrometheusRule"]
+    if rules != [yaml.safe_load((monitoring / "rules/killick.yaml").read_text())["groups"]]:
+        find("production", "the PrometheusRule is not deploy/monitoring/rules")
+    label = "grafana_dashboard"
+    made = {k: v for d in documents if label in d["metadata"].get("labels", {}) for k, v in d["data"].items()}
+    if made != {path.name: path.read_text() for path in (monitoring / "dashboards").iterdir()}:
+        find("production", f"the dashboards are {sorted(made)}")
+    if large := [name for name, text in made.items() if len(text.encode()) > 1_000_000]:
+        find("production", f"larger than a ConfigMap may be: {large}")
+
+
 def check_route():
     """What the chart says of the route is what README's table says, which a test of the program holds against the code."""
     rows = re.findall(r"^\| (\w+) \| (`[^|]*`) \|", (ROOT / "README.md").read_text(), flags=re.M)
@@ -283,6 +298,7 @@ def main():
             find(shape, str(error))
         print(f"    {shape}: {len(documents)} objects, {sum(1 for _ in containers(documents))} containers")
     check_upgrade()
+    check_monitoring()
     check_route()
     check_refusals()
     for finding in findings:
