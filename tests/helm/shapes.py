@@ -23,6 +23,8 @@ CHART = ROOT / "helm/killick"
 VERSIONS = ["1.30", "1.34", "1.37"]
 PODS = {"StatefulSet", "Job"}
 
+# Rates, and what else `killick plan` is asked.
+PLANS = [("1000",), ("100000", "--signed", "--chains", "2", "--retention", "7y"), ("1000000",)]
 # Values that have to be refused, on top of ci/smallest-values.yaml, and the key that the message has to name.
 REFUSED = [
     ("config.kafka.broker=kafka:9092", "config/kafka"),
@@ -261,6 +263,20 @@ def check_monitoring():
         find("production", f"larger than a ConfigMap may be: {large}")
 
 
+def check_plans(folder):
+    """What `killick plan` writes is taken, and is a configuration that can work."""
+    for rate, *more in PLANS:
+        plan = ["plan", "--events-per-second", rate, "--event-bytes", "500", *more]
+        done = subprocess.run([sys.argv[2], *plan, "--output", "helm"], capture_output=True, text=True, check=True)
+        values = folder / f"plan-{rate}/values.yaml"
+        values.parent.mkdir()
+        values.write_text(done.stdout)
+        shape = " ".join(plan)
+        _, documents = render(shape, CHART / "ci/smallest-values.yaml", "--values", str(values))
+        check_schemas(shape, documents)
+        check_config(f"plan-{rate}", documents, folder)
+
+
 def check_route():
     """What the chart says of the route is what README's table says, which a test of the program holds against the code."""
     rows = re.findall(r"^\| (\w+) \| (`[^|]*`) \|", (ROOT / "README.md").read_text(), flags=re.M)
@@ -299,6 +315,7 @@ def main():
         print(f"    {shape}: {len(documents)} objects, {sum(1 for _ in containers(documents))} containers")
     check_upgrade()
     check_monitoring()
+    check_plans(folder)
     check_route()
     check_refusals()
     for finding in findings:
