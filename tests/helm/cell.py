@@ -1,6 +1,6 @@
 """Becomes a container's process: cell.py SPEC.json, with what of a container can be had without an engine.
 
-A root file system of its own, with the program, its libraries and what is mounted, and read-only if it is to be; another user,
+A root file system of its own, with the files of the image and what is mounted, and read-only if it is to be; another user,
 no capability, no way to new privileges. As an ordinary user all of it happens in a user namespace. Network and processes are
 those of the machine.
 """

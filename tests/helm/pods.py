@@ -1,5 +1,6 @@
 """Pods of rendered manifests as processes of this machine, started, asked and stopped as a kubelet does."""
 
+import functools
 import json
 import os
 import re
@@ -7,12 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-IMAGE_PATH = "/usr/local/bin"
+DEPLOY = HERE.parents[1] / "deploy"
+# The last stage of the file is the image.
+IMAGE = (DEPLOY / "Containerfile").read_text().rsplit("\nFROM ", 1)[1]
+IMAGE_ENV = dict(pair.split("=", 1) for line in re.findall(r"^ENV (.*)$", IMAGE, flags=re.M) for pair in line.split())
+IMAGE_USER = tuple(map(int, re.search(r"^USER (\d+):(\d+)$", IMAGE, flags=re.M).groups()))
+IMAGES = tempfile.TemporaryDirectory(prefix="killick-images-")
 # Before a container is started again. A kubelet waits for 10 s at first.
 BACK_OFF = 2
 
@@ -43,10 +50,12 @@ class Cluster:
         return f"127.88.{self.addresses // 250}.{self.addresses % 250 + 1}"
 
 
-def libraries(program):
-    """What the program is linked with, as the image has to have it."""
-    lines = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout.splitlines()
-    return [match[1] for line in lines if (match := re.search(r"(/\S+) \(0x", line))]
+@functools.cache
+def image_of(program):
+    """The files of the image with this program: where they are, and where in the image."""
+    root = Path(IMAGES.name, str(len(os.listdir(IMAGES.name))))
+    subprocess.run([DEPLOY / "image-root", program, root], check=True, capture_output=True)
+    return [[str(path), f"/{path.relative_to(root)}"] for path in sorted(root.rglob("*")) if path.is_file()]
 
 
 class Pod:
@@ -98,11 +107,12 @@ class Pod:
     # Containers.
 
     def environment(self, container):
-        found = {"PATH": IMAGE_PATH, "HOSTNAME": self.name}
+        found, named = {**IMAGE_ENV, "HOSTNAME": self.name}, set()
         fields = {"metadata.name": self.name, "metadata.namespace": self.namespace}
         for variable in container["env"]:
-            if variable["name"] in found:
+            if variable["name"] in named:
                 raise Broken(f"{self.name}: {variable['name']} twice")
+            named.add(variable["name"])
             if "valueFrom" in variable:
                 value = fields[variable["valueFrom"]["fieldRef"]["fieldPath"]]
             else:
@@ -117,14 +127,13 @@ class Pod:
     def cell(self, container, argv):
         """The command that becomes this container's process."""
         of_pod, of_container = self.spec["securityContext"], container["securityContext"]
-        program = self.cluster.program(container["image"])
+        environment = self.environment(container)
         root = self.folder / "root"
         root.mkdir(exist_ok=True)
         spec = {
             "root": str(root),
-            "image": [[program, f"{IMAGE_PATH}/killick"]]
-            + [[path, path] for path in libraries(program)]
-            + [[path, path] for path in ("/etc/ssl/certs", "/etc/hosts", "/etc/nsswitch.conf") if os.path.exists(path)],
+            # The names of hosts are the kubelet's.
+            "image": image_of(self.cluster.program(container["image"])) + [["/etc/hosts", "/etc/hosts"]],
             "mounts": [
                 {"from": str(self.volumes[mount["name"]]), "to": mount["mountPath"], "readOnly": mount.get("readOnly", False)}
                 for mount in container["volumeMounts"]
@@ -135,9 +144,9 @@ class Pod:
             "uid": of_pod["runAsUser"],
             "gid": of_pod["runAsGroup"],
             "groups": [of_pod["fsGroup"]],
-            "program": f"{IMAGE_PATH}/{argv[0]}",
+            "program": f"{environment['PATH']}/{argv[0]}",
             "argv": argv,
-            "env": self.environment(container),
+            "env": environment,
         }
         path = self.folder / f"{container['name']}.json"
         path.write_text(json.dumps(spec))

@@ -15,7 +15,7 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-from pods import Broken, Cluster, Pod
+from pods import IMAGE_USER, Broken, Cluster, Pod
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/killick"
@@ -144,6 +144,7 @@ def check_restricted(shape, documents):
             "volume types": all(set(v) - {"name"} <= {"configMap", "projected", "emptyDir", "secret"} for v in spec["volumes"]),
             "host ports": not any("hostPort" in port for port in container.get("ports", [])),
             "privilege escalation": own.get("allowPrivilegeEscalation") is False,
+            "the image's user": (of_pod["runAsUser"], of_pod["runAsGroup"]) == IMAGE_USER,
             "running as non-root": of_pod.get("runAsNonRoot") is True and own.get("runAsNonRoot") is not False,
             "non-root user": of_pod.get("runAsUser", 0) != 0 and own.get("runAsUser", 1) != 0,
             "seccomp": of_pod["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost"),
