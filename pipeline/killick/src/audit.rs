@@ -5,7 +5,7 @@ mod show;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use clap::Args;
@@ -13,12 +13,16 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use killick_stages::audit::{Committed, Finding, Observer, Report, Settings, audit, committed};
 use killick_stages::ports::Reader;
 use killick_stages::record::{Micros, Partition};
-use killick_stages::span::Span;
+use killick_stages::span::{Span, SpanError};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
-use crate::cli::{Outcome, Output};
+use crate::cli::{Failure, Outcome, Output};
 use crate::config::Config;
+use crate::process;
 use crate::run::{CLOUD_EVENTS, ROWS};
 use crate::stores::{self, Stores};
+use crate::telemetry::{Otlp, Telemetry};
 use leaves::OnDisk;
 
 /// How long a committed transaction may take until all of it can be read on servers: the longest one, and some.
@@ -31,9 +35,13 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// or a rejection. Reads each topic once; the audit's own memory does not grow with them. What retention took is told as
 /// not covered. On servers, what was written within the last minute is looked at twice, a minute apart, if it seems wrong.
 ///
-/// Exit status: 0 nothing is wrong, 1 something is (or the log cannot be read), 2 usage.
+/// With --every, on servers, it goes on until it is told to end, and what it finds is in the metrics: `[admin] listen` says where, or the
+/// environment of OpenTelemetry.
+///
+/// Exit status: 0 nothing is wrong (with --every: it was told to end), 1 something is (or the log cannot be read), 2 usage.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: killick audit -c killick.toml --objective 15m --since 1h")]
+#[command(after_help = "Examples: killick audit -c killick.toml --objective 15m --since 1h
+          killick audit -c killick.toml --since 3h --every 1h")]
 pub struct AuditArgs {
     #[command(flatten)]
     from: stores::From,
@@ -45,6 +53,10 @@ pub struct AuditArgs {
     /// Only what the log took in this last time. Default: all that it keeps.
     #[arg(long, value_name = "SPAN")]
     since: Option<Span>,
+
+    /// Again and again, once in this time, and for metrics; a log that cannot be read is tried again the next time.
+    #[arg(long, value_name = "SPAN", value_parser = every)]
+    every: Option<Span>,
 
     /// Only whether the manifests tile: reads nothing else, and takes seconds.
     #[arg(long, conflicts_with_all = ["objective"])]
@@ -59,18 +71,84 @@ pub struct AuditArgs {
     output: Output,
 }
 
+impl AuditArgs {
+    /// Whether it goes on until it is told to end.
+    pub fn goes_on(&self) -> bool {
+        self.every.is_some()
+    }
+}
+
+fn every(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|error: SpanError| error.to_string())?;
+    if span < Span::secs(10) { Err("it is 10s or more".to_owned()) } else { Ok(span) }
+}
+
 /// Does what `killick audit` is asked to.
-pub fn run(args: &AuditArgs) -> Outcome {
+pub fn run(args: &AuditArgs, otlp: Otlp) -> Outcome {
     let config = Config::load(&args.from.config)?;
     let stores = args.from.find()?;
-    let mut reader = stores.log()?;
-    let mut settings = settings(args, &config);
+    let Some(every) = args.every else {
+        let (report, heard) = once(args, &config, &stores, &CancellationToken::new())?;
+        show::print(args.output, &report, &heard, args.limit)?;
+        return Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    };
     if let Stores::Folder(_) = &stores {
+        let why = "--every is for servers: nobody else has a folder while it is audited, so that nothing could run in it";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let stop = CancellationToken::new();
+    process::drain_at_signals(runtime.handle(), stop.clone())?;
+    let telemetry = Telemetry::begin(&config, otlp, runtime.handle(), stop.clone())?;
+    if !telemetry.is_heard() {
+        let why = "--every is for metrics: set [admin] listen, or OTEL_EXPORTER_OTLP_ENDPOINT";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    let audits = telemetry.audits();
+    telemetry.health().staffed();
+    while !stop.is_cancelled() {
+        let (begun, end) = (since(0), Instant::now() + every.duration());
+        match once(args, &config, &stores, &stop) {
+            // Cut short: its findings may be young.
+            _ if stop.is_cancelled() => break,
+            Ok((report, heard)) => {
+                audits.found(begun, &report);
+                show::print(args.output, &report, &heard, args.limit)?;
+            }
+            Err(error) => {
+                audits.failed();
+                warn!(error = format!("{error:#}"), %every, "the log cannot be audited; trying again with the next");
+            }
+        }
+        pause(end.saturating_duration_since(Instant::now()), &stop);
+    }
+    telemetry.end();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lets time pass, until `stop` is cancelled.
+fn pause(span: Duration, stop: &CancellationToken) {
+    let end = Instant::now() + span;
+    while !stop.is_cancelled() && Instant::now() < end {
+        std::thread::sleep(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(100)));
+    }
+}
+
+/// One audit; looks twice where something is young.
+fn once(
+    args: &AuditArgs,
+    config: &Config,
+    stores: &Stores,
+    stop: &CancellationToken,
+) -> Result<(Report, Vec<Finding>)> {
+    let mut reader = stores.log()?;
+    let mut settings = settings(args, config);
+    if let Stores::Folder(_) = stores {
         // Where the input of a command goes. On servers they are nobody's, and brokers may refuse to speak of them.
         settings.sources.extend([ROWS, CLOUD_EVENTS].map(str::to_owned));
     }
     let before = committed(&mut *reader, &settings.sources)?;
-    let (mut report, mut heard) = match &stores {
+    let (mut report, mut heard) = match stores {
         // A folder shows each transaction whole or not at all.
         Stores::Folder(_) => look(&mut *reader, &settings, &before, args.limit)?,
         Stores::Servers(_) => {
@@ -82,14 +160,13 @@ pub fn run(args: &AuditArgs) -> Outcome {
     if report.unsettled > 0 {
         let left = SETTLE.saturating_sub(since(settings.now));
         writeln!(io::stderr(), "{} findings are young: looking again in {left:.0?}", report.unsettled)?;
-        std::thread::sleep(left);
+        pause(left, stop);
         let again = Settings { settled: Some(settings.now), ..settings };
         (report, heard) = look(&mut *reader, &again, &before, args.limit)?;
         // What came up meanwhile is younger than the look: the next one's business.
         report.unsettled = 0;
     }
-    show::print(args.output, &report, &heard, args.limit)?;
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok((report, heard))
 }
 
 fn settings(args: &AuditArgs, config: &Config) -> Settings {

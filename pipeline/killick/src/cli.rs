@@ -119,8 +119,12 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Only who works for long is followed.
-    let otlp =
-        if matches!(cli.command, Command::Run(_)) { Otlp::of_environment() } else { Ok(Otlp::default()) };
+    let is_followed = match &cli.command {
+        Command::Run(_) => true,
+        Command::Audit(args) => args.goes_on(),
+        _ => false,
+    };
+    let otlp = if is_followed { Otlp::of_environment() } else { Ok(Otlp::default()) };
     let otlp = match otlp {
         Ok(otlp) => otlp,
         Err(error) => return report(Failure::Usage(format!("{error:#}"))),
@@ -141,7 +145,7 @@ pub fn main() -> ExitCode {
         Command::Anchors(args) => anchors::run(&args),
         Command::Reanchor(args) => reanchor::run(&args),
         Command::Logs(args) => logs::run(&args),
-        Command::Audit(args) => audit::run(&args),
+        Command::Audit(args) => audit::run(&args, otlp),
         Command::Fsck(args) => fsck::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Plan(args) => plan::run(&args),

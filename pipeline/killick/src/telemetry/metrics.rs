@@ -6,11 +6,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
+use killick_stages::audit::{Kind as Finding, Report};
 use killick_stages::rejected::Code;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider as _};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
@@ -199,6 +201,25 @@ pub const DAYS: Named = named(
     "For how many days the account that ends first lasts, at the spending of the last two; at most 36500",
 );
 /// See [`Named::says`].
+pub const AUDIT_FINDINGS: Named = named(
+    "killick.audit.findings",
+    G,
+    "{finding}",
+    "kind",
+    "What the last audit of killick audit --every found; all are 0 if nothing was lost and nothing done twice",
+);
+/// See [`Named::says`].
+pub const AUDIT_TIME: Named = named(
+    "killick.audit.time",
+    G,
+    "s",
+    "",
+    "When that audit began, in seconds since 1970; there once one has read all that it has to",
+);
+/// See [`Named::says`].
+pub const AUDIT_FAILURES: Named =
+    named("killick.audit.failures", C, "{audit}", "", "Audits that could not read all that they have to");
+/// See [`Named::says`].
 pub const BUILD: Named = named("killick.build_info", G, "", "version", "1, with the version of the program");
 /// See [`Named::says`].
 pub const CPU: Named = named("process.cpu", C, "s", "", "CPU time of the process");
@@ -208,7 +229,7 @@ pub const MEMORY: Named =
 
 /// Every metric, in the order in which they are explained.
 #[cfg(test)]
-const ALL: [Named; 25] = [
+const ALL: [Named; 28] = [
     EVENTS,
     REJECTED,
     BATCHES,
@@ -231,6 +252,9 @@ const ALL: [Named; 25] = [
     SPENT,
     BALANCE,
     DAYS,
+    AUDIT_FINDINGS,
+    AUDIT_TIME,
+    AUDIT_FAILURES,
     BUILD,
     CPU,
     MEMORY,
@@ -298,6 +322,43 @@ impl Instruments {
     }
 }
 
+/// What came of audits, in a process that audits.
+#[derive(Debug)]
+pub struct Audits {
+    findings: Gauge<u64>,
+    time: Gauge<f64>,
+    failures: Counter<u64>,
+}
+
+impl Audits {
+    fn new(meter: &Meter) -> Self {
+        let failures = meter.u64_counter(AUDIT_FAILURES.name).with_unit(AUDIT_FAILURES.unit);
+        let findings = meter.u64_gauge(AUDIT_FINDINGS.name).with_unit(AUDIT_FINDINGS.unit);
+        let time = meter.f64_gauge(AUDIT_TIME.name).with_unit(AUDIT_TIME.unit);
+        let all = Self {
+            findings: findings.with_description(AUDIT_FINDINGS.says).build(),
+            time: time.with_description(AUDIT_TIME.says).build(),
+            failures: failures.with_description(AUDIT_FAILURES.says).build(),
+        };
+        all.failures.add(0, &[]);
+        all
+    }
+
+    /// One that began at a time since 1970 found this.
+    pub fn found(&self, begun: Duration, report: &Report) {
+        for kind in Finding::ALL {
+            let count = report.findings.get(&kind).copied().unwrap_or(0);
+            self.findings.record(count, &[KeyValue::new("kind", kind.name())]);
+        }
+        self.time.record(begun.as_secs_f64(), &[]);
+    }
+
+    /// One could not read all.
+    pub fn failed(&self) {
+        self.failures.add(1, &[]);
+    }
+}
+
 /// The metrics of this process.
 pub struct Metrics {
     registry: Registry,
@@ -341,6 +402,11 @@ impl Metrics {
     /// What is counted as it happens.
     pub fn instruments(&self) -> Arc<Instruments> {
         Arc::clone(&self.instruments)
+    }
+
+    /// What came of audits.
+    pub fn audits(&self) -> Audits {
+        Audits::new(&self.provider.meter("killick"))
     }
 
     /// All of them as text.

@@ -43,6 +43,7 @@ use crate::config::Config;
 use crate::counters::Counters;
 use classes::Classes;
 use health::Health;
+pub use metrics::Audits;
 use metrics::Metrics;
 use otlp::Connections;
 pub use otlp::Otlp;
@@ -120,6 +121,16 @@ impl Telemetry {
     /// The metrics as text for Prometheus.
     fn scrape(&self) -> Result<String> {
         self.metrics.text()
+    }
+
+    /// What came of audits, in a process that audits.
+    pub fn audits(&self) -> Audits {
+        self.metrics.audits()
+    }
+
+    /// Whether anybody may ask, or is told.
+    pub fn is_heard(&self) -> bool {
+        self.is_heard
     }
 
     /// What is to be seen of a worker of this stage that is about to begin.
