@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How long a broker that was refused for good is given to be right after all: another may answer.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// How long partitions may be without a leader that answers: those of a topic that was just made are, for a moment.
+const LED: Duration = Duration::from_secs(10);
+
 /// Why the brokers cannot be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -297,10 +300,19 @@ impl Link {
         if list.count() == 0 {
             return Ok(Vec::new());
         }
-        let found = self.consumer.offsets_for_times(list, ASK).map_err(|error| self.failed(what(), error))?;
+        let deadline = Instant::now() + LED;
+        let found = loop {
+            let found = self.consumer.offsets_for_times(list.clone(), ASK);
+            let found =
+                found.and_then(|list| list.elements().iter().try_for_each(|it| it.error()).map(|()| list));
+            match found {
+                Ok(found) => break found,
+                Err(error) if passes(&error) && Instant::now() < deadline => std::thread::sleep(LOOK),
+                Err(error) => return Err(self.failed(what(), error)),
+            }
+        };
         let mut offsets = Vec::new();
         for entry in found.elements() {
-            entry.error().map_err(|error| self.failed(what(), error))?;
             match entry.offset() {
                 Offset::Offset(offset) => offsets.push(u64::try_from(offset).unwrap_or_default()),
                 _ => return Err(self.failed(what(), KafkaError::OffsetFetch(RDKafkaErrorCode::NoOffset))),
