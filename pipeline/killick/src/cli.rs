@@ -194,7 +194,12 @@ pub fn shown(text: &str) -> String {
 }
 
 fn log(cli: &Cli, otlp: &Otlp) -> Result<(), String> {
-    let default = if matches!(cli.command, Command::Run(_) | Command::Devnet(_)) { "info" } else { "warn" };
+    let is_service = match &cli.command {
+        Command::Run(_) | Command::Devnet(_) => true,
+        Command::Audit(args) => args.goes_on(),
+        _ => false,
+    };
+    let default = if is_service { "info" } else { "warn" };
     // Whoever waits for the catalog says so, with the cause; the driver need not at each try.
     let default = format!("{default},scylla::cluster::metadata::cc_establisher=off");
     let filter = cli.log.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(&default);

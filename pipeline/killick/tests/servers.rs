@@ -4,13 +4,16 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use killick_stages::audit::Kind;
 use rdkafka::admin::{AlterConfig, ResourceSpecifier};
 use serde_json::Value;
 
-use support::running::{Running, admin, make_topic, produce};
+use support::running::{Running, address, admin, make_topic, produce};
 use support::{Keyspace, brokers, command, ends, files};
 
 const EVENTS: usize = 200;
@@ -222,4 +225,39 @@ fn events_of_a_topic_become_receipts_and_the_catalog_can_be_made_from_the_log() 
     ends(0, "receipts export -c", &[there, Path::new("--out"), made]);
     assert_eq!(files(made).len(), EVENTS);
     assert_eq!(files(made), files(out));
+    is_audited_again_and_again(&site, later);
+}
+
+/// The metrics say what each audit found.
+fn is_audited_again_and_again(site: &Site, config: &Path) {
+    let args =
+        ["audit", "--every", "10s", "--output", "json", "--log", "info", "-c", config.to_str().unwrap()];
+    let mut audit = Running::start(&args, &[("KILLICK_ADMIN__LISTEN", "127.0.0.1:0")]);
+    let admin = address(&audit.says("the admin port is open"));
+    audit.says("\"clean\":true");
+    let text = scraped(&admin, |text| text.contains("\nkillick_audit_time_seconds "));
+    let found: Vec<_> = text.lines().filter(|line| line.starts_with("killick_audit_findings{")).collect();
+    assert!(found.len() == Kind::ALL.len() && found.iter().all(|line| line.ends_with(" 0")), "{found:?}");
+    assert!(text.contains("\nkillick_audit_failures_total 0\n"), "{text}");
+    // What nobody but dedup may write: it is young, and so looked at again later.
+    produce(&format!("{}.unique", site.run), 1);
+    audit.says("\"clean\":false");
+    scraped(&admin, |text| text.contains("\nkillick_audit_findings{kind=\"damaged\"} 1\n"));
+    audit.ends();
+}
+
+/// The metrics, once they say so.
+fn scraped(address: &str, is_so: impl Fn(&str) -> bool) -> String {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: killick\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        if is_so(&text) {
+            return text;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -214,7 +214,7 @@ fn a_pipeline_says_of_itself_what_is_documented_and_an_event_is_followed_to_its_
     );
 }
 
-/// Every metric of the document is there, and no other.
+/// Every metric of the document is there, but for those of `killick audit`, and no other.
 fn is_documented(text: &str) {
     let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
     let document = std::fs::read_to_string(document).unwrap();
@@ -222,6 +222,7 @@ fn is_documented(text: &str) {
     let told: BTreeSet<_> = rows
         .map(|row| row.split_once("` | ").unwrap())
         .map(|(name, rest)| (name, rest.split(' ').next().unwrap()))
+        .filter(|(name, _)| !name.starts_with("killick_audit_"))
         .collect();
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let found: BTreeSet<_> = types.map(|line| line.split_once(' ').unwrap()).collect();
