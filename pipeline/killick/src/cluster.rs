@@ -81,7 +81,8 @@ impl Cluster {
         if !is_fit(config, kafka, &deployment, &jobs, stop)? {
             return Ok(cluster);
         }
-        let world = world(config, &deployment, &jobs, runtime)?;
+        let mut world = world(config, &deployment, &jobs, runtime)?;
+        world.catalog = world.catalog.map(|catalog| cluster.crew.consulted(catalog));
         for Job { name, group, series, stage, sharing, slot } in jobs {
             let mut world = world.clone();
             if let Some(settings) = series.and_then(|series| config.reanchor.get(&series)) {

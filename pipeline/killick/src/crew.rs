@@ -83,6 +83,11 @@ impl Crew {
         Ok(())
     }
 
+    /// A catalog as the workers use it.
+    pub fn consulted(&self, catalog: Arc<dyn Catalog>) -> Arc<dyn Catalog> {
+        self.telemetry.consulted(catalog)
+    }
+
     /// All are hired. `catalog` is what they need to reach.
     ///
     /// # Errors

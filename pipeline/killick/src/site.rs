@@ -211,7 +211,8 @@ impl Site {
         let chain: Arc<dyn Chain> = Arc::new(DevChain(Arc::clone(&self.devnet)));
         let open = |settings| Registry::open(settings, runtime.clone()).map(Arc::new);
         let registry = self.plan.registry.as_ref().map(open).transpose()?;
-        let world = World { catalog: Some(Arc::new(self.catalog.clone())), chain: Some(chain), registry };
+        let catalog = self.crew.consulted(Arc::new(self.catalog.clone()));
+        let world = World { catalog: Some(Arc::clone(&catalog)), chain: Some(chain), registry };
         for (number, Job { name, group, stage, inputs, series }) in self.jobs.drain(..).enumerate() {
             let mut world = world.clone();
             if let Some(settings) = series.and_then(|series| self.plan.reanchor.get(&series)) {
@@ -223,7 +224,7 @@ impl Site {
             let hand = Hand { name, slot: format!("{group}-{number}"), group, stage, log, side };
             self.crew.hire(hand, (runtime, &world), self.deployment.logs(), tap.clone())?;
         }
-        self.crew.is_complete(Some(Arc::new(self.catalog.clone())), &self.deployment, runtime)?;
+        self.crew.is_complete(Some(catalog), &self.deployment, runtime)?;
         info!(folder = %self.path.display(), logs = self.deployment.logs(), "the pipeline runs");
         Ok(())
     }

@@ -201,6 +201,14 @@ pub const DAYS: Named = named(
     "For how many days the account that ends first lasts, at the spending of the last two; at most 36500",
 );
 /// See [`Named::says`].
+pub const CATALOG_TIME: Named = named(
+    "killick.catalog.call.duration",
+    H,
+    "s",
+    "call, outcome",
+    "How long a call of the catalog took: put_batch and put_anchor write; batch, log_hash, anchors_of and find look up what receipts are made of; log_size, origins and list say what there is. outcome: ok or failed",
+);
+/// See [`Named::says`].
 pub const AUDIT_FINDINGS: Named = named(
     "killick.audit.findings",
     G,
@@ -229,7 +237,7 @@ pub const MEMORY: Named =
 
 /// Every metric, in the order in which they are explained.
 #[cfg(test)]
-const ALL: [Named; 28] = [
+const ALL: [Named; 29] = [
     EVENTS,
     REJECTED,
     BATCHES,
@@ -252,6 +260,7 @@ const ALL: [Named; 28] = [
     SPENT,
     BALANCE,
     DAYS,
+    CATALOG_TIME,
     AUDIT_FINDINGS,
     AUDIT_TIME,
     AUDIT_FAILURES,
@@ -265,8 +274,8 @@ const EVENT_BOUNDS: [f64; 22] = [
     0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1_200.0,
     1_800.0, 3_600.0, 10_800.0, 43_200.0, 86_400.0,
 ];
-/// Upper bounds of the time of a commit, in seconds.
-const COMMIT_BOUNDS: [f64; 14] =
+/// Upper bounds of the time of a commit, or of a call of the catalog, in seconds.
+const CALL_BOUNDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 /// What is counted as it happens.
@@ -282,6 +291,7 @@ pub struct Instruments {
     pub commits: Counter<u64>,
     pub commit_failures: Counter<u64>,
     pub commit_time: Histogram<f64>,
+    pub catalog_time: Histogram<f64>,
     pub rebalances: Counter<u64>,
     pub alarms: Counter<u64>,
 }
@@ -304,7 +314,8 @@ impl Instruments {
             read: counter(READ),
             commits: counter(COMMITS),
             commit_failures: counter(COMMIT_FAILURES),
-            commit_time: histogram(COMMIT_TIME, &COMMIT_BOUNDS),
+            commit_time: histogram(COMMIT_TIME, &CALL_BOUNDS),
+            catalog_time: histogram(CATALOG_TIME, &CALL_BOUNDS),
             rebalances: counter(REBALANCES),
             alarms: counter(ALARMS),
         };

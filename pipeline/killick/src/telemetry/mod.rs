@@ -9,6 +9,7 @@
 //! | `progress.rs` | how old the oldest is of what is not done |
 //! | `classes.rs` | classes of tenants |
 //! | `metrics.rs` | the metrics, by their names |
+//! | `consulted.rs` | stands between the process and its catalog, and tells how long calls took |
 //! | `watching.rs` | what is asked for at each scrape |
 //! | `traces.rs` | how an event, or a batch, is followed through all stages |
 //! | `otlp.rs` | what is pushed, as the environment of OpenTelemetry says |
@@ -16,6 +17,7 @@
 
 mod admin;
 mod classes;
+mod consulted;
 mod health;
 pub mod logs;
 mod metrics;
@@ -42,6 +44,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::counters::Counters;
 use classes::Classes;
+use consulted::Consulted;
 use health::Health;
 pub use metrics::Audits;
 use metrics::Metrics;
@@ -121,6 +124,14 @@ impl Telemetry {
     /// The metrics as text for Prometheus.
     fn scrape(&self) -> Result<String> {
         self.metrics.text()
+    }
+
+    /// A catalog whose calls are measured, where anybody may want to know.
+    pub fn consulted(&self, catalog: Arc<dyn Catalog>) -> Arc<dyn Catalog> {
+        match self.is_heard {
+            true => Arc::new(Consulted::new(catalog, self.metrics.instruments())),
+            false => catalog,
+        }
     }
 
     /// What came of audits, in a process that audits.
