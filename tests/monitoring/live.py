@@ -1,6 +1,6 @@
 """A real Prometheus scrapes a real `killick run`: what fires when copies come, when it is stopped and when its chain stalls, and clears after.
 
-    KILLICK=… PROMETHEUS=… PROMTOOL=… python3 tests/monitoring/live.py
+    KILLICK=… PROMETHEUS=… python3 tests/monitoring/live.py
 
 The rules are those of deploy/monitoring, generated with objectives and times of seconds in place of minutes. The pipeline is the embedded side, whose
 chain makes a block each 250 ms, then one an hour, then again one each 250 ms. Every metric that a rule asks for has to be in the scrape, and at the end
@@ -10,59 +10,12 @@ chain makes a block each 250 ms, then one an hour, then again one each 250 ms. E
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
-import yaml
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-MONITORING = ROOT / "deploy/monitoring"
-WAIT = 90
-
-
-def free_port():
-    with socket.socket() as socket_:
-        socket_.bind(("127.0.0.1", 0))
-        return socket_.getsockname()[1]
-
-
-def get(url):
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        return answer.read().decode()
-
-
-def within(seconds, what, look, instead=str):
-    """What `look` says once it is true; an answer that does not come yet is one that is not true. Else ends, with what there is `instead`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if found := look():
-                return found
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            pass
-        time.sleep(0.25)
-    raise SystemExit(f"tests/monitoring/live.py: not within {seconds} s: {what} {instead()}")
-
-
-def quick_rules(folder):
-    """The rules, with a proof promised within 5 s, each `for` shortened to at most 2 s, and what is counted to the last 15 s."""
-    source = yaml.safe_load((MONITORING / "source.yaml").read_text())
-    source["objectives"] |= {"proof": 5, "checkpoint": 5}
-    for alert in source["alerts"]:
-        alert["for"] = "0s" if alert["for"] == "0m" else "2s"
-        alert["expr"] = re.sub(r"\[(5m|10m|15m|1h)\]", "[15s]", alert["expr"])
-    Path(folder, "source.yaml").write_text(yaml.safe_dump(source, sort_keys=False))
-    generate = [sys.executable, MONITORING / "generate", "--source", f"{folder}/source.yaml", "--out", f"{folder}/made"]
-    subprocess.run(generate, check=True)
-    return f"{folder}/made/rules/killick.yaml"
+from watch import WAIT, Prometheus, free_port, get, quick_rules, say, within
 
 
 class Pipeline:
@@ -106,88 +59,69 @@ class Pipeline:
             self.process.wait()
 
 
+def work(pipeline, prometheus):
+    pipeline.send(200)
+    within(WAIT, "all is proven", lambda: pipeline.metric('killick_events_total{outcome="proven"}') == 200)
+    within(WAIT, "Prometheus has it", lambda: prometheus.value('killick_events_total{outcome="proven"} == 200'))
+    prometheus.clear("nothing fires")
+    # Those of the audit are of a process of its own, on servers.
+    asked = prometheus.metrics_of_rules(but="killick_audit_")
+    say(f"200 events are proven, no alert fires, {len(asked)} metrics of the rules are in the scrape")
+
+    for _ in range(3):
+        pipeline.write(pipeline.sent)
+    prometheus.fire("copies are told", "KillickDuplicateFlood")
+    pipeline.write([pipeline.sent[0].replace(b'"value": 0', b'"value": 1')])
+    prometheus.fire("a conflict is told", "KillickConflicts")
+    say("600 copies and a conflict: KillickDuplicateFlood and KillickConflicts fire")
+    prometheus.clear("copies and conflicts clear")
+    say("no alert fires")
+
+    pipeline.kill()
+    prometheus.fire("what is stopped is told", "KillickTargetDown", "KillickStageStopped")
+    say("stopped: KillickTargetDown and KillickStageStopped fire")
+
+    pipeline.start("1h")
+    prometheus.clear("it is back", "KillickTargetDown", "KillickStageStopped")
+    pipeline.send(200)
+    prometheus.fire("a chain that stalls is told", "KillickProofLate")
+    say("back, and its chain stalls: KillickProofLate fires")
+
+    def more_wait():
+        # Each time for an interval of its own, however slow this machine is.
+        pipeline.send(20)
+        time.sleep(1.1)
+        return {"KillickProofLate", "KillickAnchorsWait"} <= prometheus.firing()
+
+    within(WAIT, "what waits is told", more_wait, prometheus.firing)
+    say("more intervals wait: KillickAnchorsWait fires")
+
+    pipeline.kill()
+    pipeline.start("250ms")
+    nothing_waits = 'max(killick_event_oldest_age_seconds{without="proof"}) == 0'
+    within(WAIT, "all clears", lambda: not prometheus.firing() and prometheus.value(nothing_waits), prometheus.firing)
+    say("the chain goes on: all is proven, no alert fires")
+
+    pipeline.kill()
+    audit = [os.environ["KILLICK"], "audit", "--embedded", pipeline.folder / "site"]
+    told = subprocess.run(audit, capture_output=True, text=True, timeout=WAIT)
+    assert told.returncode == 0, told.stdout + told.stderr
+    say("killick audit: nothing was lost, nothing done twice")
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        port, port_of_prometheus = free_port(), free_port()
-        at = f"http://127.0.0.1:{port_of_prometheus}"
-        rules = quick_rules(folder)
-        config = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-            "rule_files": [rules],
-            "scrape_configs": [{"job_name": "killick", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}],
-        }
-        Path(folder, "prometheus.yaml").write_text(yaml.safe_dump(config))
-        arguments = [f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address={at[7:]}"]
-        pipeline = Pipeline(folder, port)
-        pipeline.start("250ms")
-        with open(Path(folder, "prometheus.log"), "wb") as log:
-            prometheus = subprocess.Popen([os.environ["PROMETHEUS"], *arguments], stdout=log, stderr=log)
-
-        def firing():
-            alerts = json.loads(get(f"{at}/api/v1/alerts"))["data"]["alerts"]
-            return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
-
-        def value(expr):
-            answer = json.loads(get(f"{at}/api/v1/query?{urllib.parse.urlencode({'query': expr})}"))
-            return answer["data"]["result"]
-
-        def say(text):
-            print(f"  {time.monotonic() - begun:.0f}s  {text}", flush=True)
-
-        begun = time.monotonic()
+        pipeline = Pipeline(folder, free_port())
+        prometheus = None
         try:
-            pipeline.send(200)
-            within(WAIT, "all is proven", lambda: pipeline.metric('killick_events_total{outcome="proven"}') == 200)
-            within(WAIT, "Prometheus has it", lambda: value('killick_events_total{outcome="proven"} == 200'))
-            within(WAIT, "nothing fires", lambda: not firing(), firing)
-            asked = {name for name in re.findall(r"\bkillick_\w+|\bprocess_\w+", Path(rules).read_text())}
-            # Those of the audit are of a process of its own, on servers.
-            missing = sorted(name for name in asked if not name.startswith("killick_audit_") and not value(f"{name}"))
-            assert asked and not missing, f"not in the scrape: {missing}"
-            say(f"200 events are proven, no alert fires, {len(asked)} metrics of the rules are in the scrape")
-
-            for _ in range(3):
-                pipeline.write(pipeline.sent)
-            within(WAIT, "copies are told", lambda: "KillickDuplicateFlood" in firing(), firing)
-            pipeline.write([pipeline.sent[0].replace(b'"value": 0', b'"value": 1')])
-            within(WAIT, "a conflict is told", lambda: "KillickConflicts" in firing(), firing)
-            say("600 copies and a conflict: KillickDuplicateFlood and KillickConflicts fire")
-            within(WAIT, "copies and conflicts clear", lambda: not firing(), firing)
-            say("no alert fires")
-
-            pipeline.kill()
-            within(WAIT, "what is stopped is told", lambda: {"KillickTargetDown", "KillickStageStopped"} <= firing(), firing)
-            say("stopped: KillickTargetDown and KillickStageStopped fire")
-
-            pipeline.start("1h")
-            within(WAIT, "it is back", lambda: not firing() & {"KillickTargetDown", "KillickStageStopped"}, firing)
-            pipeline.send(200)
-            within(WAIT, "a chain that stalls is told", lambda: "KillickProofLate" in firing(), firing)
-            say("back, and its chain stalls: KillickProofLate fires")
-
-            def more_wait():
-                # Each time for an interval of its own, however slow this machine is.
-                pipeline.send(20)
-                time.sleep(1.1)
-                return {"KillickProofLate", "KillickAnchorsWait"} <= firing()
-
-            within(WAIT, "what waits is told", more_wait, firing)
-            say("more intervals wait: KillickAnchorsWait fires")
-
-            pipeline.kill()
             pipeline.start("250ms")
-            within(WAIT, "all clears", lambda: not firing() and value('max(killick_event_oldest_age_seconds{without="proof"}) == 0'), firing)
-            say("the chain goes on: all is proven, no alert fires")
-
-            pipeline.kill()
-            audit = [os.environ["KILLICK"], "audit", "--embedded", pipeline.folder / "site"]
-            told = subprocess.run(audit, capture_output=True, text=True, timeout=WAIT)
-            assert told.returncode == 0, told.stdout + told.stderr
-            say("killick audit: nothing was lost, nothing done twice")
+            targets = {"embedded": f"127.0.0.1:{pipeline.port}"}
+            prometheus = Prometheus(os.environ["PROMETHEUS"], folder, quick_rules(folder, proof=5), targets)
+            work(pipeline, prometheus)
         finally:
             pipeline.kill()
-            prometheus.send_signal(signal.SIGTERM)
-            prometheus.wait()
+            if prometheus:
+                prometheus.stop()
 
 
 if __name__ == "__main__":
