@@ -201,8 +201,9 @@ class Site:
         out, trust = self.folder / "receipts", self.folder / "trust.json"
         killick("receipts", "export", "-c", self.config, "--out", out)
         killick("trust", "own", "-c", self.config, "--out", trust)
-        ids = [json.loads(path.read_text())["event"]["id"] for path in out.iterdir()]
-        assert sorted(ids) == sorted(self.events.sent), f"{len(ids)} receipts of {len(self.events.sent)} events"
+        listed = killick("receipts", "list", "-c", self.config, "--limit", 2 * len(self.events.sent), "--output", "json")
+        ids = [json.loads(line)["id"] for line in listed.splitlines()]
+        assert sorted(ids) == sorted(self.events.sent), f"{len(ids)} events are in the catalog, {len(self.events.sent)} were sent"
         levels = [json.loads(line)["level"] for line in killick("verify", out, "--trust", trust, "--output", "json").splitlines()]
         assert levels == ["trusted"] * len(ids), f"{levels.count('trusted')} trusted of {len(ids)}"
         killick("audit", "-c", self.config)
@@ -255,6 +256,8 @@ def work(site, prometheus, marks):
     told = prometheus.value('ALERTS{alertname="KillickStageStopped",alertstate="firing"}')
     assert [alert["metric"]["stage"] for alert in told] == ["dedup"], told
     say("dedup is killed: KillickStageStopped says dedup, KillickTargetDown fires")
+    # So that something waits for it.
+    time.sleep(5)
     stopped.start()
     stopped.wait()
     marks.end()
@@ -270,14 +273,17 @@ def work(site, prometheus, marks):
     say(f"{site.count()} events: each has one receipt, all are trusted; killick audit and fsck find nothing")
 
 
-def render(prometheus, marks, begin, out):
-    from render import Range, draw
+def draw(prometheus, marks, begin, out):
+    """The dashboards that were generated beside the rules: what they promise is what the rules do."""
+    import render
 
+    # Until what was last is in each panel.
     time.sleep(3)
     out.mkdir(parents=True, exist_ok=True)
+    shown = render.Range(prometheus.at, begin, time.time(), scrape=1)
     for name in SHOWN:
-        draw(ROOT / f"deploy/monitoring/dashboards/{name}.json", Range(prometheus.at, begin, time.time(), scrape=1), marks, out / f"{name}.png")
-        say(f"drawn: {out / name}.png")
+        render.draw(prometheus.rules.parent.parent / f"dashboards/{name}.json", shown, marks, out / f"{name}.png")
+    say(f"drawn: {', '.join(SHOWN)}")
 
 
 def main():
@@ -298,7 +304,7 @@ def main():
             within(WAIT, "all are scraped", lambda: len(prometheus.value("up == 1")) == len(STAGES))
             work(site, prometheus, marks)
             if arguments.render:
-                render(prometheus, marks, begin, arguments.render)
+                draw(prometheus, marks, begin, arguments.render)
         finally:
             site.kill()
             if prometheus:
