@@ -241,6 +241,19 @@ class Monitoring(unittest.TestCase):
         titles = [dashboard["title"] for dashboard in found.values()]
         self.assertEqual(len(titles), len(set(titles)))
 
+    def test_the_page_of_dashboards_says_what_is_drawn(self):
+        page = (ROOT / "docs/dashboards.md").read_text()
+        drawn = re.findall(r"!\[.+\]\(images/(\w+)\.png\)", page)
+        self.assertEqual(set(drawn), {path.stem for path in (ROOT / "docs/images").iterdir()})
+        self.assertLessEqual(set(drawn), {name.removesuffix(".json") for name in dashboards()})
+        for name in dashboards():
+            self.assertIn(name.removesuffix(".json"), page.lower())
+        for panel in dashboards()["overview.json"]["panels"]:
+            if panel["type"] != "row":
+                self.assertRegex(page, rf"\n\|[^|]*\b{re.escape(panel['title'])}\b[^|]*\|")
+        for link in re.findall(r"\]\(([^)#]+)\)", page):
+            self.assertTrue((ROOT / "docs" / link).is_file(), link)
+
     def test_panels_are_told_apart_and_do_not_overlap(self):
         for name, dashboard in dashboards().items():
             ids = [panel["id"] for panel in dashboard["panels"]]

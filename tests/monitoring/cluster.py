@@ -13,6 +13,7 @@ event is proven once, each receipt is trusted, and `killick audit` and `fsck` fi
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -161,7 +162,7 @@ class Site:
     def __init__(self, folder):
         self.folder, self.config = folder, folder / "killick.toml"
         # No name that was there before.
-        self.run = f"watched{time.time_ns() // 1_000_000}"
+        self.run = f"watched{int(time.time()):x}"
         self.brokers = os.environ["KAFKA_BROKERS"]
         self.chain = f"127.0.0.1:{free_port()}"
         listed = lambda text: ", ".join(f'"{address}"' for address in text.split(","))
@@ -179,7 +180,7 @@ class Site:
         within(WAIT, "the network answers", lambda: self.devnet.check() or get(f"http://{self.chain}/devnet"))
 
     def start(self):
-        topic = NewTopic(f"{self.run}.machines", 2, 1, config={"message.timestamp.type": "LogAppendTime"})
+        topic = NewTopic(f"{self.run}.machines", 3, 1, config={"message.timestamp.type": "LogAppendTime"})
         # Kept until it has answered.
         admin = AdminClient({"bootstrap.servers": self.brokers})
         for made in admin.create_topics([topic]).values():
@@ -226,6 +227,7 @@ def catalog(what):
 
 
 def work(site, prometheus, marks):
+    """One fault after another; ends when all is proven."""
     marks.begin("no coins")
     site.events.start()
     prometheus.fire("that nobody pays is told", "KillickBalanceEmpty", "KillickBalanceLow", "KillickProofLate")
@@ -241,8 +243,8 @@ def work(site, prometheus, marks):
     catalog("pause")
     marks.begin("catalog away")
     try:
-        prometheus.fire("a catalog that is away is told", "KillickCatalogAway")
-        say("the catalog is paused: KillickCatalogAway fires")
+        prometheus.fire("a catalog that is away is told", "KillickCatalogAway", "KillickProofLate")
+        say("the catalog is paused: KillickCatalogAway and KillickProofLate fire")
     finally:
         catalog("resume")
         marks.end()
@@ -270,17 +272,15 @@ def work(site, prometheus, marks):
     prometheus.clear("nothing fires at the end")
     for process in [*site.stages.values(), site.devnet]:
         process.check()
-    say(f"{site.count()} events: each has one receipt, all are trusted; killick audit and fsck find nothing")
 
 
-def draw(prometheus, marks, begin, out):
+def draw(prometheus, marks, begin, end, out):
     """The dashboards that were generated beside the rules: what they promise is what the rules do."""
     import render
 
-    # Until what was last is in each panel.
-    time.sleep(3)
+    time.sleep(max(0, end - time.time()))
     out.mkdir(parents=True, exist_ok=True)
-    shown = render.Range(prometheus.at, begin, time.time(), scrape=1)
+    shown = render.Range(prometheus.at, begin, end, scrape=1)
     for name in SHOWN:
         render.draw(prometheus.rules.parent.parent / f"dashboards/{name}.json", shown, marks, out / f"{name}.png")
     say(f"drawn: {', '.join(SHOWN)}")
@@ -293,18 +293,23 @@ def main():
     for name in ("KILLICK", "PROMETHEUS", "KAFKA_BROKERS", "CASSANDRA_NODES", "KILLICK_LOCAL"):
         if not os.environ.get(name):
             sys.exit(f"tests/monitoring/cluster.py: {name} is not set: deploy/local/up --dir DIR && . DIR/env")
+    # What was started or paused is not left so.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder:
         site, prometheus, marks = Site(Path(folder)), None, Marks()
         try:
-            site.start()
-            say("five stages in five processes are ready")
             targets = {name: stage.address for name, stage in site.stages.items()}
             prometheus = Prometheus(os.environ["PROMETHEUS"], folder, quick_rules(folder, proof=10), targets)
-            begin = time.time()
+            site.start()
             within(WAIT, "all are scraped", lambda: len(prometheus.value("up == 1")) == len(STAGES))
+            say("five stages in five processes are ready and scraped")
+            begin = time.time()
             work(site, prometheus, marks)
+            # Until what was last is in each panel.
+            end = time.time() + 8
+            say(f"{site.count()} events: each has one receipt, all are trusted; killick audit and fsck find nothing")
             if arguments.render:
-                draw(prometheus, marks, begin, arguments.render)
+                draw(prometheus, marks, begin, end, arguments.render)
         finally:
             site.kill()
             if prometheus:

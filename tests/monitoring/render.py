@@ -7,6 +7,7 @@ All namespaces are drawn.
 """
 
 import argparse
+import io
 import json
 import math
 import re
@@ -29,8 +30,6 @@ CELL, GAP, HEAD, DPI = (0.58, 0.26), 0.05, 0.62, 100
 LINES = ["#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#1f78c1", "#ba43a9", "#705da0", "#508642", "#cca300", "#447ebc", "#c15c17"]
 STATES = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44"}
 INK, PALE, PAGE, WRONG = "#24292e", "#6e7681", "#f4f5f5", "#e02f44"
-# Colours that a picture is reduced to: these are lines and letters.
-COLOURS = 96
 
 
 @dataclass
@@ -143,11 +142,12 @@ class Page:
         return self.figure.add_axes([left / self.width, bottom / self.height, width / self.width, height / self.height])
 
     def save(self, out):
-        self.figure.savefig(out, dpi=DPI, facecolor=PAGE)
+        drawn = io.BytesIO()
+        self.figure.savefig(drawn, dpi=DPI, facecolor=PAGE)
         pyplot.close(self.figure)
-        with Image.open(out) as image:
-            reduced = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-        reduced.save(out, optimize=True)
+        # As few bytes as it takes, and nothing about who drew it.
+        with Image.open(drawn) as image:
+            image.convert("RGB").save(out, format="PNG", optimize=True)
 
 
 def series_of(panel, of):
@@ -208,6 +208,7 @@ def draw_lines(page, panel, box, of, marks):
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, defaults["unit"], defaults.get("decimals"))))
     axes.minorticks_off()
     axes.tick_params(colors=PALE, labelsize=7, length=0, pad=2)
+    axes.tick_params(axis="x", pad=5)
     axes.grid(color="#e6e8ea", linewidth=0.6)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
