@@ -1,11 +1,11 @@
-"""A real Prometheus scrapes five stages in five processes on a real Kafka and a real Cassandra: what fires when nobody pays for anchors, when the
-catalog is away and when a stage stops, and clears after.
+"""A real Prometheus scrapes five stages in five processes, and an audit that goes on, on a real Kafka and a real Cassandra: what fires when nobody
+pays for anchors, when the catalog is away and when a stage stops, and clears after.
 
     KILLICK=… PROMETHEUS=… KAFKA_BROKERS=… CASSANDRA_NODES=… KILLICK_LOCAL=… python3 tests/monitoring/cluster.py [--render DIR]
 
 Events come all the time, copies and poison among them. The account that pays is not there at first, as before somebody sends it coins; then the
 development network has it. The catalog is Cassandra as deploy/local/up made it in KILLICK_LOCAL, and is paused. `dedup` is killed. At the end each
-event is proven once, each receipt is trusted, and `killick audit` and `fsck` find nothing. Topics and a keyspace of their own stay behind.
+event is proven once, each receipt is trusted, and neither that audit nor another one and `fsck` find anything. Topics and a keyspace of their own stay behind.
 
 --render draws the dashboards that docs/dashboards.md shows of this run into a folder.
 """
@@ -112,13 +112,16 @@ class Process:
             self.process.wait()
 
 
-class Stage(Process):
-    def __init__(self, folder, name):
-        self.address, self.config = f"127.0.0.1:{free_port()}", folder / "killick.toml"
+class Watched(Process):
+    """One with a port for those who run it: `command` is what it is told."""
+
+    def __init__(self, folder, name, *command):
+        self.address = f"127.0.0.1:{free_port()}"
+        self.command = [*command, "-c", folder / "killick.toml"]
         super().__init__(folder, name, {"KILLICK_ADMIN__LISTEN": self.address})
 
     def start(self):
-        super().start("run", "-c", self.config, "--stages", self.name)
+        super().start(*self.command)
 
     def wait(self):
         within(WAIT, f"{self.name} is ready", lambda: self.check() or get(f"http://{self.address}/readyz"), lambda: self.log.read_text()[-2000:])
@@ -170,7 +173,8 @@ class Site:
         self.config.write_text(CONFIG.format(run=self.run, brokers=listed(self.brokers), nodes=nodes, chain=self.chain))
         self.account = killick("keys", "init", "-c", self.config).split("paid by ")[1].split()[0]
         self.devnet = Process(folder, "devnet")
-        self.stages = {name: Stage(folder, name) for name in STAGES}
+        self.watched = {name: Watched(folder, name, "run", "--stages", name) for name in STAGES}
+        self.watched["audit"] = Watched(folder, "audit", "audit", "--every", "10s", "--since", "1h")
         self.events = Events(self.brokers, f"{self.run}.machines")
 
     def start_network(self, *accounts):
@@ -188,13 +192,13 @@ class Site:
         killick("topics", "apply", "-c", self.config)
         killick("catalog", "migrate", "-c", self.config)
         self.start_network()
-        for stage in self.stages.values():
-            stage.start()
-        for stage in self.stages.values():
-            stage.wait()
+        for process in self.watched.values():
+            process.start()
+        for process in self.watched.values():
+            process.wait()
 
     def kill(self):
-        for process in [*self.stages.values(), self.devnet]:
+        for process in [*self.watched.values(), self.devnet]:
             process.kill()
 
     def count(self):
@@ -237,6 +241,7 @@ def work(site, prometheus, marks):
     marks.end()
     prometheus.clear("coins are seen", "KillickBalanceEmpty", "KillickBalanceLow")
     prometheus.clear("all is proven again")
+    within(WAIT, "an audit is done", lambda: prometheus.value("killick_audit_findings"), lambda: site.watched["audit"].log.read_text()[-2000:])
     asked = prometheus.metrics_of_rules()
     say(f"it has: no alert fires, {len(asked)} metrics of the rules are in the scrape")
 
@@ -251,7 +256,7 @@ def work(site, prometheus, marks):
     prometheus.clear("the catalog is back")
     say("it goes on: no alert fires")
 
-    stopped = site.stages["dedup"]
+    stopped = site.watched["dedup"]
     stopped.kill()
     marks.begin("dedup killed")
     prometheus.fire("a stage that is stopped is told", "KillickStageStopped", "KillickTargetDown")
@@ -270,7 +275,9 @@ def work(site, prometheus, marks):
     proven = f'sum(killick_events_total{{outcome="proven"}}) == {len(site.events.sent)}'
     within(WAIT, "all is proven", lambda: prometheus.value(proven), lambda: prometheus.value('killick_events_total'))
     prometheus.clear("nothing fires at the end")
-    for process in [*site.stages.values(), site.devnet]:
+    found = prometheus.value('last_over_time(ALERTS{alertname="KillickAuditFinds"}[1h])')
+    assert not found, found
+    for process in [*site.watched.values(), site.devnet]:
         process.check()
 
 
@@ -298,11 +305,11 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         site, prometheus, marks = Site(Path(folder)), None, Marks()
         try:
-            targets = {name: stage.address for name, stage in site.stages.items()}
+            targets = {name: process.address for name, process in site.watched.items()}
             prometheus = Prometheus(os.environ["PROMETHEUS"], folder, quick_rules(folder, proof=10), targets)
             site.start()
-            within(WAIT, "all are scraped", lambda: len(prometheus.value("up == 1")) == len(STAGES))
-            say("five stages in five processes are ready and scraped")
+            within(WAIT, "all are scraped", lambda: len(prometheus.value("up == 1")) == len(targets))
+            say("five stages in five processes and an audit are ready and scraped")
             begin = time.time()
             work(site, prometheus, marks)
             # Until what was last is in each panel.
