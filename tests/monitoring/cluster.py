@@ -256,6 +256,8 @@ def work(site, prometheus, marks):
     prometheus.clear("the catalog is back")
     say("it goes on: no alert fires")
 
+    # So that each fault is seen by itself.
+    time.sleep(5)
     stopped = site.watched["dedup"]
     stopped.kill()
     marks.begin("dedup killed")
