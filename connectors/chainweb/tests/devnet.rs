@@ -4,6 +4,8 @@
 
 #[path = "devnet/blocks.rs"]
 mod blocks;
+#[path = "devnet/coins.rs"]
+mod coins;
 #[path = "devnet/commands.rs"]
 mod commands;
 #[cfg(feature = "client")]

@@ -87,7 +87,7 @@ fn mined_at(network: &Network, chain: chainweb::ChainId, key: &Hash) -> Result<O
 mod tests {
     use std::time::{Duration, SystemTime};
 
-    use chainweb::devnet::{Account, Config};
+    use chainweb::devnet::{Account, Coins, Config};
     use chainweb::pact::{Capability, Exec, command_hash};
     use killick_contract::chain;
     use killick_proof::signature::SecretKey;
@@ -138,7 +138,7 @@ mod tests {
     fn the_development_network_keeps_the_contract_of_a_chain() {
         let key = SecretKey::from_seed(&[3; 32]);
         let public_key = hex::encode(key.public().as_bytes());
-        let account = Account { name: format!("k:{public_key}"), public_key, balance: 10 };
+        let account = Account { name: format!("k:{public_key}"), public_key, balance: Coins::whole(10) };
         let mut config = Config { block_interval: Duration::from_millis(20), ..Config::default() };
         config.accounts.push(account);
         let chain = DevChain(Arc::new(Devnet::start(config).unwrap()));

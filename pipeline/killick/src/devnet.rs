@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use chainweb::devnet::{Account, BANNER, Config, Devnet, Faults, StartError};
+use chainweb::devnet::{Account, BANNER, Coins, Config, Devnet, Faults, StartError};
 use clap::Args;
 use killick_stages::span::Span;
 use tokio::net::TcpListener;
@@ -23,9 +23,6 @@ const MAX_LISTENERS: u16 = 16;
 
 /// How often the log says what went wrong.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Coins of each account that is named.
-const BALANCE: u64 = 100_000_000;
 
 /// Serves a development network over HTTP, as a node does, for several processes.
 ///
@@ -48,12 +45,15 @@ Faults: parts with commas between them, of which the later count.
 
 On command, on each node: GET /devnet, GET /devnet/faults, and POST /devnet/ with
   faults?set=FAULTS, reorganize?chain=C&depth=D[&commands=wait|again|lost], partition?groups=0,1/2, heal,
-  lag?rounds=N, down, up, lose-mempool, restart, bad-list?chain=C&key=K, round
+  lag?rounds=N, down, up, lose-mempool, restart, bad-list?chain=C&key=K, round,
+  coins?account=ACCOUNT&amount=COINS (out of nothing, on every chain: here nobody sends any)
 
 Examples:
   killick devnet --listen 127.0.0.1:1848 --folder chain --account k:PUBLIC_KEY
   killick devnet --nodes 3 --faults real,partition=5@1%,lost-answer=2% --seed 7
   curl -X POST 'http://127.0.0.1:1848/devnet/reorganize?chain=0&depth=3'
+  killick devnet --account k:PUBLIC_KEY --balance 0.00012
+  curl -X POST 'http://127.0.0.1:1848/devnet/coins?account=k:PUBLIC_KEY&amount=10'
 Then, in killick.toml: [chainweb] nodes = [\"http://127.0.0.1:1848\"]")]
 pub struct DevnetArgs {
     /// Where to listen; port 0 takes a free one.
@@ -84,10 +84,14 @@ pub struct DevnetArgs {
     #[arg(long, value_name = "SPAN", default_value = "1s")]
     block_interval: Span,
 
-    /// An account that has 100 million coins on every chain when the network does not know it yet: `k:` and a public key
-    /// in 64 hex digits. May be given several times; give the same ones at every start.
+    /// An account that has coins on every chain when the network does not know it yet: `k:` and a public key in 64 hex
+    /// digits. May be given several times; give the same ones at every start.
     #[arg(long, value_name = "ACCOUNT", value_parser = account)]
     account: Vec<Account>,
+
+    /// How many coins each of these accounts begins with; give the same at every start.
+    #[arg(long, value_name = "COINS", default_value = "100000000")]
+    balance: Coins,
 }
 
 fn account(text: &str) -> Result<Account, String> {
@@ -96,7 +100,7 @@ fn account(text: &str) -> Result<Account, String> {
     if key.len() != 64 || !key.bytes().all(is_hex) {
         return Err("it is k: and a public key in 64 lower-case hex digits".to_owned());
     }
-    Ok(Account { name: text.to_owned(), public_key: key.to_owned(), balance: BALANCE })
+    Ok(Account { name: text.to_owned(), public_key: key.to_owned(), balance: Coins::default() })
 }
 
 /// Serves until it is told to stop.
@@ -116,7 +120,8 @@ pub fn run(args: DevnetArgs) -> Outcome {
         seed: args.seed,
         ..Config::default()
     };
-    config.accounts.extend(args.account);
+    let named = args.account.into_iter();
+    config.accounts.extend(named.map(|account| Account { balance: args.balance, ..account }));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let stop = CancellationToken::new();
     process::drain_at_signals(runtime.handle(), stop.clone())?;

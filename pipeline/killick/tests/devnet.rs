@@ -269,6 +269,30 @@ async fn faults_come_by_chance_and_are_said_and_commands_get_through_all_the_sam
     assert_eq!(network.stop("-INT"), Some(0));
 }
 
+#[tokio::test]
+async fn an_account_begins_with_what_is_wanted_pays_until_it_is_dry_and_can_be_given_more() {
+    // A command may cost 0.000004, and costs 0.00000075.
+    let args = ["--balance", "0.0000045"];
+    let (network, urls, _log) = Network::troubled(&args);
+    let client = Client::new(&Config::new("development", &urls)).unwrap();
+    let held = async || client.balance(CHAIN, &account()).await.unwrap().unwrap().text;
+    assert_eq!(held().await, "0.0000045");
+    let paid = command("paid");
+    client.send(CHAIN, std::slice::from_ref(&paid)).await.unwrap();
+    mined(&client, paid.hash).await;
+    assert_eq!(held().await, "0.00000375");
+    let poor = command("poor");
+    let said = client.send(CHAIN, std::slice::from_ref(&poor)).await.unwrap();
+    assert!(format!("{said:?}").contains("Insufficient funds"), "{said:?}");
+    let gift = format!("/coins?account={}&amount=1", account());
+    assert_eq!(ask(&network.url, "POST", &gift).0, 200);
+    assert_eq!(held().await, "1.00000375");
+    assert_eq!(client.send(CHAIN, std::slice::from_ref(&poor)).await, Ok(Said::Accepted(vec![poor.hash])));
+    mined(&client, poor.hash).await;
+    assert_eq!(held().await, "1.000003");
+    assert_eq!(network.stop("-TERM"), Some(0));
+}
+
 fn refused(args: &[&str]) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = program(args).output().unwrap();
     assert_eq!(stdout, b"", "{args:?}");
@@ -282,6 +306,8 @@ fn what_cannot_be_served_is_refused_with_the_reason() {
         (&["--listen", "[::]:0"], 2, "--confirm-public"),
         (&["--listen", "here"], 2, "--listen"),
         (&["--listen", "127.0.0.1:0", "--account", "sender00"], 2, "64 lower-case hex digits"),
+        (&["--listen", "127.0.0.1:0", "--balance=-1"], 2, "at most 12 places"),
+        (&["--listen", "127.0.0.1:0", "--balance=1e-13"], 2, "at most 12 places"),
         (&["--listen", "127.0.0.1:0", "--block-interval", "1ms"], 2, "10 ms and 1 h"),
         (&["--listen", "127.0.0.1:0", "--nodes", "0"], 2, "1 to 16"),
         (&["--listen", "127.0.0.1:0", "--nodes", "17"], 2, "1 to 16"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use chainweb::devnet::{Account, Config, Devnet, Faults};
+use chainweb::devnet::{Account, Coins, Config, Devnet, Faults};
 use chainweb::{ChainId, Graph};
 use killick_nodes::{NodeChain, Settings};
 use killick_proof::signature::SecretKey;
@@ -62,7 +62,7 @@ impl Ground {
         let account = |public_key: &String| Account {
             name: format!("k:{public_key}"),
             public_key: public_key.clone(),
-            balance: u64::from(!recipe.is_poor || *public_key != public[0]),
+            balance: Coins::whole(u64::from(!recipe.is_poor || *public_key != public[0])),
         };
         let config = Config {
             graph: recipe.graph,

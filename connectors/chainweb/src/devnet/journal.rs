@@ -8,6 +8,7 @@ use crate::hash::Hash;
 
 use super::block::{Block, NewBlock};
 use super::chain::{Chain, Mined};
+use super::coins::Gift;
 use super::fork::Change;
 use super::mempool::Account;
 use super::network::Network;
@@ -23,13 +24,15 @@ const ORPHANS: u8 = b'O';
 const ROUND: u8 = b'R';
 /// Heights that chains go back to, then blocks that change the state.
 const FORK: u8 = b'F';
+/// Coins that an account was given on each chain.
+const GIFT: u8 = b'C';
 
 /// Heights of history in one frame.
 const HEIGHTS_PER_FRAME: u64 = 64;
 
 pub(super) struct Journal {
     store: Store,
-    /// Rounds since the file was last written anew.
+    /// Rounds, and what else happened, since the file was last written anew.
     rounds: u64,
     /// Whether the last append failed, so that the file has to be written anew.
     is_broken: bool,
@@ -82,6 +85,11 @@ impl Journal {
                         network.apply(new);
                     }
                 }
+                GIFT => {
+                    rounds += 1;
+                    let (name, account) = read_account(&mut body).ok_or("unreadable gift")?;
+                    network.take_gift(&Gift { name, account });
+                }
                 _ => return Err("unknown kind of frame"),
             }
             Ok(())
@@ -121,6 +129,17 @@ impl Journal {
             out.u64(*height);
         }
         change.blocks.iter().for_each(|new| new.write(&mut out));
+        self.put(&out)
+    }
+
+    /// Makes a gift durable; only then it may be seen.
+    pub(super) fn append_gift(&mut self, gift: &Gift) -> Result<(), StoreError> {
+        let mut out = Writer(vec![GIFT]);
+        write_account(&gift.name, &gift.account, &mut out);
+        self.put(&out)
+    }
+
+    fn put(&mut self, out: &Writer) -> Result<(), StoreError> {
         self.is_broken = true;
         let appended = self.store.append(&out.0);
         appended.map_err(|cause| StoreError::Io { path: self.store.path().to_owned(), cause })?;
@@ -204,9 +223,7 @@ fn write_chain(chain: &Chain, out: &mut Writer) {
     out.u64(chain.next_tx_id);
     out.u64(chain.accounts.len() as u64);
     for (name, account) in &chain.accounts {
-        out.bytes(name.as_bytes());
-        out.bytes(account.key.as_bytes());
-        out.u128(account.balance);
+        write_account(name, account, out);
     }
     out.u64(chain.mined.len() as u64);
     for (key, mined) in &chain.mined {
@@ -217,6 +234,16 @@ fn write_chain(chain: &Chain, out: &mut Writer) {
     }
 }
 
+fn write_account(name: &str, account: &Account, out: &mut Writer) {
+    out.bytes(name.as_bytes());
+    out.bytes(account.key.as_bytes());
+    out.u128(account.balance);
+}
+
+fn read_account(from: &mut Reader<'_>) -> Option<(String, Account)> {
+    Some((from.text()?, Account { key: from.text()?, balance: from.u128()? }))
+}
+
 /// Reads the state of a chain. Accounts that are configured keep their configured key, and their balance where
 /// the folder knows them.
 fn read_chain(chain: &mut Chain, from: &mut Reader<'_>) -> Option<()> {
@@ -224,7 +251,8 @@ fn read_chain(chain: &mut Chain, from: &mut Reader<'_>) -> Option<()> {
     chain.next_tx_id = from.u64()?;
     let mut accounts = BTreeMap::new();
     for _ in 0..from.u64()? {
-        accounts.insert(from.text()?, Account { key: from.text()?, balance: from.u128()? });
+        let (name, account) = read_account(from)?;
+        accounts.insert(name, account);
     }
     for (name, configured) in &chain.accounts {
         let account = accounts.entry(name.clone()).or_insert_with(|| configured.clone());

@@ -12,7 +12,7 @@
 //!
 //! Several nodes make the same blocks, unless they are parted. What goes wrong, by chance from a seed ([`Faults`]) or on
 //! command ([`Devnet::reorganize`], [`Devnet::partition`], …; over HTTP under `/devnet`, which no node has), is a function
-//! of the seed and the calls.
+//! of the seed and the calls. So can accounts be given coins ([`Devnet::give`]): no command of theirs moves any, but for gas.
 //!
 //! | layer | what it does |
 //! |---|---|
@@ -23,6 +23,7 @@
 mod block;
 mod chain;
 mod code;
+mod coins;
 mod control;
 mod dice;
 mod execute;
@@ -50,6 +51,7 @@ use crate::decimal;
 use crate::graph::{ChainId, Graph};
 use crate::hash::Hash;
 
+pub use coins::{Coins, CoinsError};
 pub use faults::{Fault, Faults, FaultsError};
 pub use fork::{ForkError, Orphaned};
 pub use network::{MakeError, Network};
@@ -100,8 +102,8 @@ pub struct Account {
     pub name: String,
     /// The ed25519 public key, 64 lower-case hex digits.
     pub public_key: String,
-    /// Whole coins at genesis.
-    pub balance: u64,
+    /// What it has on each chain at genesis, or from when the network knows it.
+    pub balance: Coins,
 }
 
 /// Name and public key of the published development accounts.
@@ -116,7 +118,7 @@ impl Default for Config {
         let account = |(name, key): (&str, &str)| Account {
             name: name.to_owned(),
             public_key: key.to_owned(),
-            balance: 100_000_000,
+            balance: Coins::whole(100_000_000),
         };
         Self {
             graph: Graph::Twenty,
@@ -211,6 +213,21 @@ pub enum TroubleError {
     /// The node is down.
     #[error("node {0} is down")]
     Down(usize),
+}
+
+/// Why an account is given no coins.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GiveError {
+    /// It is not there, and its name does not say whose it is.
+    #[error("no account {0:?}: one that is k: and a public key in 64 lower-case hex digits would be made")]
+    NoAccount(String),
+    /// It is not there, and there are too many.
+    #[error("there are {max} accounts, and no more are made", max = coins::MAX_ACCOUNTS)]
+    TooMany,
+    /// The coins could not be made durable, so they do not exist.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A refused request to send: the status and text that a node answers.

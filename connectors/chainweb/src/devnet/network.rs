@@ -25,9 +25,6 @@ use super::{Account as AccountConfig, ConfigError, SpvError, Tip};
 /// In 10^-12 of the coin.
 const REWARD: u128 = 23_045_230_000_000;
 
-/// 10^12 parts make one coin.
-const UNITS: u128 = 1_000_000_000_000;
-
 /// Fewest heights to keep: enough for the longest path across chains, and some.
 const MIN_RETAIN: u64 = 16;
 
@@ -412,12 +409,11 @@ fn account(config: &AccountConfig) -> Result<(String, Account), ConfigError> {
     if !has_length || !name.chars().all(|c| u32::from(c) < 256 && !c.is_control()) {
         return Err(ConfigError::AccountName(name.clone()));
     }
-    let balance = u128::from(config.balance).saturating_mul(UNITS);
-    Ok((name.clone(), Account { key: public_key(&config.public_key)?, balance }))
+    Ok((name.clone(), Account { key: public_key(&config.public_key)?, balance: config.balance.units() }))
 }
 
 /// A public key in the form that commands have it: 64 lower-case hex digits.
-fn public_key(key: &str) -> Result<String, ConfigError> {
+pub(super) fn public_key(key: &str) -> Result<String, ConfigError> {
     let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
     if key.len() == 64 && key.bytes().all(is_hex) {
         Ok(key.to_owned())

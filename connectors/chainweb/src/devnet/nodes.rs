@@ -76,7 +76,7 @@ impl Shared {
     }
 
     /// The right to change blocks, with a file that is good for it.
-    fn journal(&self) -> Result<MutexGuard<'_, Option<Journal>>, StoreError> {
+    pub(super) fn journal(&self) -> Result<MutexGuard<'_, Option<Journal>>, StoreError> {
         let mut guard = lock(&self.journal);
         if let Some(journal) = guard.as_mut() {
             let network = self.network(0);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chainweb::client::{Balance, Bounds, Client, Config, Found, Spv, Tried, Trouble, Try};
-use chainweb::devnet::Account;
+use chainweb::devnet::{Account, Coins};
 use chainweb::pact::{Command, Outcome};
 use chainweb::{ChainId, Graph, Hash};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ async fn names_and_amounts_of_every_kind_come_through() {
     let account = |(index, name): (usize, &&str)| Account {
         name: (*name).to_owned(),
         public_key: config.miner_key.clone(),
-        balance: 10_u64.pow(3 * u32::try_from(index).unwrap()),
+        balance: Coins::whole(10_u64.pow(3 * u32::try_from(index).unwrap())),
     };
     config.accounts.extend(names.iter().enumerate().map(account).collect::<Vec<_>>());
     let served = serve_as(config, 1).await;

@@ -1,6 +1,6 @@
 //! What becomes of commands: when they are mined, what they cost, what comes out.
 
-use chainweb::devnet::{Account, ConfigError, Network};
+use chainweb::devnet::{Account, Coins, ConfigError, Network};
 use chainweb::pact::{Command, CommandResult};
 use chainweb::{ChainId, Graph, Version};
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ fn replay(command: &Value) -> String {
     let account = |(sender, key): (&Value, &Value)| Account {
         name: sender.as_str().unwrap().to_owned(),
         public_key: key.as_str().unwrap().to_owned(),
-        balance: 100_000_000,
+        balance: Coins::whole(100_000_000),
     };
     let accounts = [account((&cmd["meta"]["sender"], &cmd["signers"][0]["pubKey"]))];
     let version = Version { block_delay: 1_000_000, ..Version::by_name("development").unwrap().clone() };
@@ -255,7 +255,7 @@ fn nobody_spends_what_he_does_not_own() {
 fn accounts_that_no_command_could_use_are_refused() {
     let version = network(Graph::Pair).version().clone();
     let build = |name: &str, key: &str| {
-        let account = Account { name: name.into(), public_key: key.into(), balance: 1 };
+        let account = Account { name: name.into(), public_key: key.into(), balance: Coins::whole(1) };
         Network::new(version.clone(), &[account], &"ab".repeat(32), 100).err()
     };
     assert_eq!(build("abc", &"ab".repeat(32)), None);

@@ -234,6 +234,10 @@ async fn trouble_comes_on_command_over_http_too() {
     assert_eq!(served.devnet.poll(ZERO, &[key], 0).len(), 1);
     served.post("/restart").await;
     assert_eq!(served.devnet.poll(ZERO, &[key], 0).len(), 0);
+    let held = async || client.balance(ZERO, "anchor").await.unwrap().unwrap().text;
+    assert_eq!(held().await, "99.99999925");
+    served.post("/coins?account=anchor&amount=0.00000075").await;
+    assert_eq!(held().await, "100");
     served.post("/faults?set=real,pause=5ms").await;
     assert_eq!(served.devnet.faults(), "orphans=2.6%,pause=5ms".parse::<Faults>().unwrap());
     let (_, text) = served.control(reqwest::Method::GET, "/faults").await;
@@ -259,6 +263,10 @@ async fn commands_that_make_no_sense_are_refused_with_what_would() {
         ("/faults", 400, "set is missing"),
         ("/faults?set=orphans=x", 400, "0% to 100%"),
         ("/bad-list?chain=0&key=x", 400, "key=x"),
+        ("/coins?amount=1", 400, "account is missing"),
+        ("/coins?account=anchor", 400, "amount is missing"),
+        ("/coins?account=anchor&amount=-1", 400, "at most 12 places"),
+        ("/coins?account=nobody&amount=1", 400, "no account \"nobody\""),
         ("/nothing", 404, ""),
     ] {
         let (found, text) = served.control(reqwest::Method::POST, path).await;

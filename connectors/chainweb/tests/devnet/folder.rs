@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::time::Duration;
 
-use chainweb::devnet::{Config, Devnet, Orphaned, StartError, StoreError, TroubleError};
+use chainweb::devnet::{Coins, Config, Devnet, GiveError, Orphaned, StartError, StoreError, TroubleError};
 use chainweb::{ChainId, Graph, Hash};
 
 use super::support::{Anchor, account, config};
@@ -147,7 +147,11 @@ fn another_key_of_an_account_keeps_its_balance_and_a_new_account_gets_one() {
     let mut config = in_folder(folder.path());
     config.accounts.retain(|account| account.name != "anchor");
     config.accounts.push(chainweb::devnet::Account { public_key: "ab".repeat(32), ..account() });
-    config.accounts.push(chainweb::devnet::Account { name: "new".into(), balance: 7, ..account() });
+    config.accounts.push(chainweb::devnet::Account {
+        name: "new".into(),
+        balance: Coins::whole(7),
+        ..account()
+    });
     let devnet = Devnet::start(config).unwrap();
     let balance = |name: &str| devnet.read(|network| network.balance(ZERO, name)).unwrap();
     assert_eq!((balance("anchor"), balance("new")), ("99.99999925".to_owned(), "7".to_owned()));
@@ -304,6 +308,10 @@ fn the_network_of_a_process_whose_disk_is_full() {
         // The file is written anew first, which cannot be done either.
         assert!(devnet.make_round().is_err());
         assert_eq!(devnet.cut(), before);
+        let balance = devnet.read(|network| network.balance(ZERO, "anchor"));
+        let error = devnet.give("anchor", Coins::whole(1)).unwrap_err();
+        assert!(matches!(error, GiveError::Store(_)), "{error}");
+        assert_eq!(devnet.read(|network| network.balance(ZERO, "anchor")), balance);
         println!("held {}", devnet.tip(ZERO).unwrap().hash);
         return;
     }

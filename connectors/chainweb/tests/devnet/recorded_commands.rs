@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use chainweb::devnet::Account;
+use chainweb::devnet::{Account, Coins};
 use chainweb::encoding::decode;
 use chainweb::spv::Proof;
 use chainweb::{ChainId, Hash};
@@ -293,7 +293,7 @@ fn contracts(ledger: &mut Ledger) {
     config.accounts.push(Account {
         name: "sender03".to_owned(),
         public_key: key_of("crosschain", "sender03"),
-        balance: 100_000_000,
+        balance: Coins::whole(100_000_000),
     });
     let server = Server::start_as(config);
     ledger.same_in_time(&server, "crosschain", |recording| {

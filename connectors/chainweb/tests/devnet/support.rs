@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use chainweb::devnet::{Account, Config, Network};
+use chainweb::devnet::{Account, Coins, Config, Network};
 use chainweb::pact::{Capability, Command, Exec};
 use chainweb::{ChainId, Graph, Version};
 use ed25519_dalek::SigningKey;
@@ -20,7 +20,7 @@ pub fn key() -> SigningKey {
 
 pub fn account() -> Account {
     let public_key = hex::encode(key().verifying_key().to_bytes());
-    Account { name: "anchor".into(), public_key, balance: 100 }
+    Account { name: "anchor".into(), public_key, balance: Coins::whole(100) }
 }
 
 /// The development accounts and one whose key the tests have.

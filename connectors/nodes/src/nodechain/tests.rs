@@ -2,7 +2,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant, SystemTime};
 
-use chainweb::devnet::{Account, Config, Devnet};
+use chainweb::devnet::{Account, Coins, Config, Devnet};
 use chainweb::pact::{Capability, Exec, command_hash};
 use killick_contract::chain::{self, Subject as _};
 use killick_proof::signature::SecretKey;
@@ -73,7 +73,7 @@ fn devnet(block_interval: Duration, folder: Option<&Path>) -> Arc<Devnet> {
     let public_key = hex::encode(key().public().as_bytes());
     let folder = folder.map(Path::to_owned);
     let mut config = Config { block_interval, folder, ..Config::default() };
-    config.accounts.push(Account { name: format!("k:{public_key}"), public_key, balance: 10 });
+    config.accounts.push(Account { name: format!("k:{public_key}"), public_key, balance: Coins::whole(10) });
     Arc::new(Devnet::start(config).unwrap())
 }
 

@@ -1,4 +1,4 @@
-//! Trouble on command over HTTP: paths that no node has.
+//! Trouble on command over HTTP, and coins: paths that no node has.
 //!
 //! | request | does |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | `POST /devnet/down`, `POST /devnet/up` | this node is away, or back |
 //! | `POST /devnet/lose-mempool`, `POST /devnet/restart` | this node forgets what waits; and what it held to be hopeless |
 //! | `POST /devnet/bad-list?chain=C&key=K` | this node holds a command to be hopeless |
+//! | `POST /devnet/coins?account=A&amount=N` | gives an account coins out of nothing, on each chain; one that is not there is made if it is `k:…` |
 //! | `POST /devnet/round` | makes a round of blocks now |
 //!
 //! These answer at all times, also where the node is down. What is done is answered with the state of all nodes.
@@ -21,7 +22,7 @@ use axum::http::Method;
 use super::Asked;
 use super::response::Answer;
 use crate::devnet::json::quoted;
-use crate::devnet::{Devnet, Faults, Orphaned, TroubleError, text};
+use crate::devnet::{Devnet, Faults, GiveError, Orphaned, TroubleError, text};
 use crate::graph::ChainId;
 
 /// Most rounds that a node lags.
@@ -39,8 +40,7 @@ pub(super) fn answer(devnet: &Devnet, path: &[&str], asked: &Asked<'_>) -> Resul
         [] if is_question => {}
         ["faults"] if is_question => return Ok(Answer::json(faults(devnet))),
         ["faults"] => {
-            let text =
-                asked.query.get("set").ok_or_else(|| wrong("set is missing: the text of the faults"))?;
+            let text = parameter(asked, "set")?;
             devnet.set_faults(text.parse::<Faults>().map_err(wrong)?);
             return Ok(Answer::json(faults(devnet)));
         }
@@ -60,6 +60,13 @@ pub(super) fn answer(devnet: &Devnet, path: &[&str], asked: &Asked<'_>) -> Resul
             let key = key.parse().map_err(|error| wrong(format!("key={key}: {error}")))?;
             devnet.bad_list(chain(asked)?, &key);
         }
+        ["coins"] => {
+            let (account, amount) = (parameter(asked, "account")?, parameter(asked, "amount")?);
+            devnet.give(&account, amount.parse().map_err(wrong)?).map_err(|error| {
+                let status = if matches!(error, GiveError::Store(_)) { 503 } else { 400 };
+                Answer::refused(status, error.to_string())
+            })?;
+        }
         ["round"] => devnet.make_round().map_err(|error| Answer::refused(503, error.to_string()))?,
         _ => return Err(Answer::empty(404)),
     }
@@ -73,6 +80,10 @@ fn wrong(why: impl ToString) -> Answer {
 fn refused(error: TroubleError) -> Answer {
     let status = if matches!(error, TroubleError::Store(_)) { 503 } else { 400 };
     Answer::refused(status, error.to_string())
+}
+
+fn parameter(asked: &Asked<'_>, name: &str) -> Result<String, Answer> {
+    asked.query.get(name).ok_or_else(|| wrong(format!("{name} is missing")))
 }
 
 fn number(asked: &Asked<'_>, name: &str) -> Result<u64, Answer> {
