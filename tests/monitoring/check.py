@@ -100,6 +100,7 @@ def for_promtool(test, healthy, runbooks):
         "external_labels": {"runbooks": runbooks} if runbooks else {},
         "input_series": series_of(test, healthy),
         "promql_expr_test": [
+            {"expr": firing, "eval_time": "4m", "exp_samples": []},
             {"expr": firing, "eval_time": f"{test['quiet']}m", "exp_samples": []},
             {"expr": firing, "eval_time": f"{test['fires']}m", "exp_samples": expected},
             {"expr": firing, "eval_time": f"{test['clear']}m", "exp_samples": []},

@@ -1,10 +1,10 @@
-"""A real Prometheus scrapes five stages in five processes, and an audit that goes on, on a real Kafka and a real Cassandra: what fires when nobody
-pays for anchors, when the catalog is away and when a stage stops, and clears after.
+"""A real Prometheus scrapes five stages in five processes, and an audit that goes on, on a real Kafka and a real Cassandra: what fires when the account
+that pays for anchors runs dry, when the catalog is away and when a stage stops, and clears after.
 
     KILLICK=… PROMETHEUS=… KAFKA_BROKERS=… CASSANDRA_NODES=… KILLICK_LOCAL=… python3 tests/monitoring/cluster.py [--render DIR]
 
-Events come all the time, copies and poison among them. The account that pays is not there at first, as before somebody sends it coins; then the
-development network has it. The catalog is Cassandra as deploy/local/up made it in KILLICK_LOCAL, and is paused. `dedup` is killed. At the end each
+Events come all the time, copies and poison among them. The account that pays begins with coins for some minutes, pays until it cannot, and is given
+more, by the development network itself. The catalog is Cassandra as deploy/local/up made it in KILLICK_LOCAL, and is paused. `dedup` is killed. At the end each
 event is proven once, each receipt is trusted, and neither that audit nor another one and `fsck` find anything. Topics and a keyspace of their own stay behind.
 
 --render draws the dashboards that docs/dashboards.md shows of this run into a folder.
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -30,6 +31,9 @@ from watch import ROOT, WAIT, Prometheus, free_port, get, quick_rules, say, with
 STAGES = ["ingest", "dedup", "batch", "anchor", "prove"]
 # Records a second; of these one in 40 is a copy, and one in 100 is no event.
 RATE = 20
+# What an anchor may cost, with all its gas, and what the account begins with: 40 such. One a second is made, and counts in full, but uses three quarters of it: so
+# after 3 s the account does not last 14 times as long, after 40 s not as long as until then, and after a minute it is dry.
+COST, BEGINS_WITH = "0.000001", "0.00004"
 SHOWN = ["overview", "chain", "catalog"]
 
 CONFIG = """
@@ -43,6 +47,10 @@ chains = [0]
 interval = "1s"
 depth = 3
 poll = "200ms"
+# The least: an anchor takes 76.
+gas_limit = 100
+# The least: a command that a node took and could not be paid for in its block is made anew after that.
+ttl = "2m"
 # The least: so long it takes until coins that came are seen.
 balance_poll = "1m"
 
@@ -177,11 +185,15 @@ class Site:
         self.watched["audit"] = Watched(folder, "audit", "audit", "--every", "10s", "--since", "1h")
         self.events = Events(self.brokers, f"{self.run}.machines")
 
-    def start_network(self, *accounts):
-        """With these accounts, and what it was before."""
-        named = [part for account in accounts for part in ("--account", account)]
-        self.devnet.start("devnet", "--listen", self.chain, "--folder", self.folder / "chain", "--block-interval", "250ms", *named)
+    def start_network(self):
+        account = ["--account", self.account, "--balance", BEGINS_WITH]
+        self.devnet.start("devnet", "--listen", self.chain, "--folder", self.folder / "chain", "--block-interval", "250ms", *account)
         within(WAIT, "the network answers", lambda: self.devnet.check() or get(f"http://{self.chain}/devnet"))
+
+    def give(self, coins):
+        """To the account that pays."""
+        asked = urllib.request.Request(f"http://{self.chain}/devnet/coins?account={self.account}&amount={coins}", method="POST")
+        urllib.request.urlopen(asked, timeout=5).close()
 
     def start(self):
         topic = NewTopic(f"{self.run}.machines", 3, 1, config={"message.timestamp.type": "LogAppendTime"})
@@ -232,18 +244,26 @@ def catalog(what):
 
 def work(site, prometheus, marks):
     """One fault after another; ends when all is proven."""
-    marks.begin("no coins")
+    held = lambda: float(prometheus.value("killick_anchor_balance_coins")[0]["value"][1])
     site.events.start()
-    prometheus.fire("that nobody pays is told", "KillickBalanceEmpty", "KillickBalanceLow", "KillickProofLate")
-    say("the account that pays has no coins: KillickBalanceEmpty, KillickBalanceLow and KillickProofLate fire")
-    site.devnet.kill()
-    site.start_network(site.account)
+    prometheus.fire("coins that do not last are told", "KillickBalanceLow")
+    marks.begin("runs dry")
+    assert not prometheus.firing() & {"KillickBalanceEmpty", "KillickProofLate"}, prometheus.firing()
+    assert float(COST) < held() <= float(BEGINS_WITH), held()
+    say("the account that pays does not last for long: KillickBalanceLow fires")
+    prometheus.fire("coins that are as good as used up are told", "KillickBalanceEmpty")
+    say("it is as good as dry: KillickBalanceEmpty fires")
+    prometheus.fire("that it cannot pay is told", "KillickBalanceEmpty", "KillickBalanceLow", "KillickProofLate", seconds=2 * WAIT)
+    within(WAIT, "what is left is seen", lambda: held() < float(COST), held)
+    say(f"it is dry, with {held():.8f} left of {BEGINS_WITH}: KillickProofLate fires, too")
+    site.give("10")
     marks.end()
     prometheus.clear("coins are seen", "KillickBalanceEmpty", "KillickBalanceLow")
-    prometheus.clear("all is proven again")
+    prometheus.clear("all is proven again", seconds=3 * WAIT)
+    assert 9.9 < held() < 10 + float(COST), held()
     within(WAIT, "an audit is done", lambda: prometheus.value("killick_audit_findings"), lambda: site.watched["audit"].log.read_text()[-2000:])
     asked = prometheus.metrics_of_rules()
-    say(f"it has: no alert fires, {len(asked)} metrics of the rules are in the scrape")
+    say(f"it is given more: no alert fires, {len(asked)} metrics of the rules are in the scrape")
 
     catalog("pause")
     marks.begin("catalog away")

@@ -102,12 +102,12 @@ class Prometheus:
     def value(self, expr):
         return self.ask("query", query=expr)["result"]
 
-    def fire(self, what, *alerts):
-        within(WAIT, what, lambda: set(alerts) <= self.firing(), self.firing)
+    def fire(self, what, *alerts, seconds=WAIT):
+        within(seconds, what, lambda: set(alerts) <= self.firing(), self.firing)
 
-    def clear(self, what, *alerts):
+    def clear(self, what, *alerts, seconds=WAIT):
         """Until these alerts fire no more; without any, until none does."""
-        within(WAIT, what, lambda: not (self.firing() & set(alerts) if alerts else self.firing()), self.firing)
+        within(seconds, what, lambda: not (self.firing() & set(alerts) if alerts else self.firing()), self.firing)
 
     def metrics_of_rules(self, but=None):
         """The names of all metrics that the rules ask for, `but` those that begin so; each has to be in the scrape."""
