@@ -8,6 +8,7 @@ KILLICK_LOCAL; topics, users and rights are those that the chart asks of Strimzi
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import threading
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import yaml
 from confluent_kafka import Producer
-from confluent_kafka.admin import (AclBinding, AclOperation, AclPermissionType, AdminClient, NewTopic,
-                                   ResourcePatternType, ResourceType)
+from confluent_kafka.admin import (AclBinding, AclOperation, AclPermissionType, AdminClient, NewTopic, ResourcePatternType, ResourceType,
+                                   ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion)
 
 from pods import Broken, Cluster, Pod, Set
 
@@ -29,6 +30,8 @@ CONFIG = "/etc/killick/killick.toml"
 RATE = 60
 COPIES = 40
 PATIENCE = 300
+# Kinds of findings that an audit tells of.
+KINDS = 10
 begun = time.monotonic()
 
 
@@ -95,7 +98,7 @@ class Deployment:
         self.documents = self.shape.render()
         self.cluster.apply(self.documents)
         changed = []
-        for document in self.of("StatefulSet"):
+        for document in self.of("StatefulSet") + self.of("Deployment"):
             name = document["metadata"]["name"].removeprefix("killick-")
             if name not in self.sets:
                 self.sets[name] = Set(self.cluster, document)
@@ -210,7 +213,7 @@ def make_keys(folder, killick, name, count):
     return folder / name, re.findall(r"paid by (\S+)", told)
 
 
-def secrets(keys, abroad, servers):
+def secrets_of(keys, abroad, servers):
     """The Secrets that ci/production-values.yaml names, as somebody would have made them."""
     def read(folder, pattern):
         return {path.name: path.read_bytes() for path in folder.glob(pattern)}
@@ -218,6 +221,8 @@ def secrets(keys, abroad, servers):
     return {
         "kafka-ca": {"ca.crt": (servers / "kafka/ca.pem").read_bytes()},
         "kafka-killick": {"password": (servers / "kafka/killick.password").read_bytes()},
+        # As Strimzi names it.
+        "killick-audit": {"password": secrets.token_hex(16).encode()},
         "scylla-ca": {"ca.crt": (servers / "cassandra/ca.pem").read_bytes()},
         "scylla-killick": {"password": b"cassandra"},
         "killick-logs": read(keys, "log-*"),
@@ -239,6 +244,13 @@ def make_topics(admin, documents, others):
         made.result(30)
 
 
+def make_user(admin, name, password):
+    """What Strimzi makes of a KafkaUser that has no password yet."""
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    for made in admin.alter_user_scram_credentials([UserScramCredentialUpsertion(name, info, password)]).values():
+        made.result(30)
+
+
 def grant(admin, documents):
     """What Strimzi makes of a KafkaUser's rights."""
     kinds = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP, "transactionalId": ResourceType.TRANSACTIONAL_ID}
@@ -251,7 +263,7 @@ def grant(admin, documents):
             name, pattern = resource.get("name", "kafka-cluster"), patterns[resource.get("patternType", "literal")]
             for operation in acl["operations"]:
                 of = getattr(AclOperation, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).upper())
-                rights.append(AclBinding(kind, name, pattern, "User:killick", "*", of, AclPermissionType.ALLOW))
+                rights.append(AclBinding(kind, name, pattern, f"User:{document['metadata']['name']}", "*", of, AclPermissionType.ALLOW))
     for made in admin.create_acls(rights).values():
         made.result(30)
     return len(rights)
@@ -312,6 +324,25 @@ def count(deployment, events, killick, folder):
     return len(levels)
 
 
+def audited(deployment, since):
+    """What the pod of the audit says in its metrics, once an audit that began after a time has found nothing."""
+    (pod,) = deployment.sets["audit"].pods
+    begun = time.monotonic()
+    while True:
+        text = pod.get("/metrics") or ""
+        figures = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("killick_audit_"))
+        findings = {kind: float(value) for kind, value in figures.items() if kind.startswith("killick_audit_findings{")}
+        if findings and float(figures["killick_audit_time_seconds"]) > since:
+            break
+        if time.monotonic() - begun > PATIENCE:
+            raise Broken(f"no audit has ended: {figures}; see {pod.folder}/log")
+        time.sleep(1)
+    if len(findings) != KINDS or any(findings.values()) or float(figures["killick_audit_failures_total"]) != 0:
+        raise Broken(f"the audit: {figures}; see {pod.folder}/log")
+    memory = re.search(r"^process_resident_memory_bytes (\S+)$", text, flags=re.M)[1]
+    return f"0 of {len(findings)} kinds of findings, after {time.monotonic() - begun:.0f} s; {float(memory) / (1 << 20):.0f} MiB"
+
+
 def follow_notes(deployment, events, killick, folder):
     """What NOTES.txt says, word for word, with the names of an event put in."""
     pod = deployment.sets["prove"].pods[0]
@@ -354,8 +385,9 @@ def work(deployment, events, admin, folder, killick):
     deployment.apply()
     strimzi = deployment.of("KafkaTopic")
     make_topics(admin, strimzi, {"machines": 2, "cloud": 2})
-    rights = grant(admin, deployment.of("KafkaUser"))
-    say(f"{len(strimzi)} KafkaTopics made, {rights} rights of the KafkaUser")
+    users = deployment.of("KafkaUser")
+    make_user(admin, "killick-audit", deployment.cluster.secrets["killick-audit"]["password"])
+    say(f"{len(strimzi)} KafkaTopics made, {grant(admin, users)} rights of {len(users)} KafkaUsers")
     # As after `helm install`: all at the same time.
     for of in deployment.sets.values():
         of.scale()
@@ -378,7 +410,7 @@ def work(deployment, events, admin, folder, killick):
     say("ingest scaled down to 1")
     say(f"the anchor that acted was killed, the other acts after {take_over(deployment, admin):.1f} s")
     for stage in list(deployment.sets):
-        changed = deployment.apply(f"stages.{stage}.image.tag=next")
+        changed = deployment.apply(f"{'audit' if stage == 'audit' else f'stages.{stage}'}.image.tag=next")
         if changed != [stage]:
             raise Broken(f"an upgrade of {stage} alone replaces pods of {changed}")
         deployment.sets[stage].roll(deployment.wait)
@@ -395,6 +427,7 @@ def work(deployment, events, admin, folder, killick):
         raise Broken(f"not delivered: {events.failed[0]}")
     say(f"{len(events.sent)} events and {len(events.copies)} copies sent")
     trusted = count(deployment, events, killick, folder)
+    say(f"the audit that goes on: {audited(deployment, time.time())}")
     follow_notes(deployment, events, killick, folder)
     deployment.test()
     if sum(pod.restarts for pod in deployment.pods()) != 0:
@@ -426,7 +459,7 @@ def main():
         values = values_of(folder, killick, os.environ["KAFKA_SASL_BROKERS"], os.environ["CASSANDRA_NODES"], chain[0])
         programs = {"": killick, "images.example/killick:next": os.environ.get("KILLICK_NEXT", killick)}
         cluster = Cluster(folder / "pods", programs)
-        cluster.secrets = secrets(keys, abroad, servers)
+        cluster.secrets = secrets_of(keys, abroad, servers)
         deployment = Deployment(Shape(helm, folder, values), cluster)
         admin = AdminClient({"bootstrap.servers": os.environ["KAFKA_BROKERS"]})
         trusted = work(deployment, Events(folder, os.environ["KAFKA_BROKERS"], killick, events), admin, folder, killick)

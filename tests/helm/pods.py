@@ -239,11 +239,17 @@ class Pod:
 
 
 class Set:
-    """A StatefulSet: pods with ordinals, replaced from the last to the first."""
+    """A StatefulSet: pods with ordinals, replaced from the last to the first. Or a Deployment that recreates: its one pod ends before the
+    next one begins, which has another name."""
 
     def __init__(self, cluster, document):
         self.cluster, self.name, self.pods = cluster, document["metadata"]["name"], []
+        self.is_stateful, self.made = document["kind"] == "StatefulSet", 0
         self.apply(document)
+
+    def make(self, ordinal):
+        self.made += 1
+        return Pod(self.cluster, f"{self.name}-{ordinal if self.is_stateful else f'x{self.made}'}", self.template)
 
     def apply(self, document):
         """Takes a new manifest; says whether pods have to be replaced."""
@@ -257,7 +263,7 @@ class Set:
         while len(self.pods) > self.replicas:
             self.pods.pop().stop()
         while len(self.pods) < self.replicas:
-            pod = Pod(self.cluster, f"{self.name}-{len(self.pods)}", self.template)
+            pod = self.make(len(self.pods))
             self.pods.append(pod)
             pod.start()
 
@@ -265,6 +271,6 @@ class Set:
         """Replaces each pod, the last first, the next when the one before is ready."""
         for ordinal in reversed(range(len(self.pods))):
             self.pods[ordinal].stop()
-            self.pods[ordinal] = Pod(self.cluster, f"{self.name}-{ordinal}", self.template)
+            self.pods[ordinal] = self.make(ordinal)
             self.pods[ordinal].start()
             wait([self.pods[ordinal]])

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/killick"
 # The oldest that Chart.yaml allows, the newest, and one between.
 VERSIONS = ["1.30", "1.34", "1.37"]
-PODS = {"StatefulSet", "Job"}
+PODS = {"StatefulSet", "Deployment", "Job"}
 
 # Rates, and what else `killick plan` is asked.
 PLANS = [("1000",), ("100000", "--signed", "--chains", "2", "--retention", "7y"), ("1000000",)]
@@ -60,6 +60,17 @@ REFUSED = [
     ("config.source[0].unsigned=accept,config.source[0].tenant=plant", "secrets.tenants.plant"),
     ("secrets.tenants.Plant.existingSecret=x,secrets.tenants.Plant.key=y", "secrets/tenants"),
     ("secrets.reanchor.abroad.key.existingSecret=x,secrets.reanchor.abroad.key.key=y", "secrets.reanchor.abroad"),
+    ("audit.evry=1h", "audit"),
+    ("audit.enabled=sometimes", "audit/enabled"),
+    ("audit.every=hourly", "audit/every"),
+    ("audit.every=9s", "audit.every"),
+    ("audit.every=4h", "audit.since"),
+    ("audit.since=59m", "audit.since"),
+    ("audit.objective=0m", "audit/objective"),
+    ("audit.scratch=much", "audit/scratch"),
+    ("audit.replicas=2", "audit"),
+    ("audit.secrets.kafka.password.value=hunter2", "audit/secrets/kafka/password"),
+    ("audit.extraEnv.KILLICK_OBJECTIVE=1h", "extraEnv.KILLICK_OBJECTIVE"),
     ("extraEnv.KILLICK_KAFKA__SLOT=0", "extraEnv.KILLICK_KAFKA__SLOT"),
     ("stages.prove.extraEnv.KILLICK_STAGES=all", "extraEnv.KILLICK_STAGES"),
     ("files.killick\\.toml=x", "files"),
@@ -79,6 +90,7 @@ SEES = {
     "anchor": {"store-kafka", "store-anchor"},
     "prove": {"store-kafka", "store-catalog", "store-public"},
     "reanchor": {"store-kafka", "store-catalog", "store-public", "store-anchor", "store-abroad"},
+    "audit": {"store-kafka"},
     "topics": {"store-kafka", "store-registry"},
     "catalog": {"store-catalog"},
 }
@@ -158,30 +170,46 @@ def check_restricted(shape, documents):
             find(shape, f"{where}: {control}")
 
 
-def check_stages(shape, documents):
-    """What a stage's workload has to have, whatever the shape."""
+def check_workloads(shape, documents):
+    """What each workload has to have, whatever the shape: those of stages, and the audit."""
     stop = re.search(r"const STOP: Duration = Duration::from_secs\((\d+)\)", (ROOT / "pipeline/killick/src/run.rs").read_text())
     budgets = {d["metadata"]["name"] for d in documents if d["kind"] == "PodDisruptionBudget"}
+    services = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "Service"}
     scaled = [d["spec"]["scaleTargetRef"]["name"] for d in documents if d["kind"] in ("ScaledObject", "HorizontalPodAutoscaler")]
     for document, spec, container in containers(documents):
-        if document["kind"] != "StatefulSet":
+        if document["kind"] == "Job":
             continue
-        name = document["metadata"]["name"]
+        name, template = document["metadata"]["name"], document["spec"]["template"]
         names = [variable["name"] for variable in container["env"]]
-        slot = [v for v in container["env"] if v["name"] == "KILLICK_KAFKA__SLOT"]
+        service = services.get(name, {"selector": {}, "ports": []})
         facts = {
             "grace period above the program's stop": spec["terminationGracePeriodSeconds"] >= int(stop[1]) + 5,
             "three probes": {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container),
-            "the slot is the pod's name": slot and slot[0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name",
             "each variable once": len(names) == len(set(names)),
-            "spread": {c["topologyKey"] for c in spec["topologySpreadConstraints"]} >= {"topology.kubernetes.io/zone"},
-            "budget": name in budgets,
-            "scaled by one, or by number": scaled.count(name) + ("replicas" in document["spec"]) == 1,
+            "a service at the admin port": service["selector"].items() <= template["metadata"]["labels"].items()
+            and [port["targetPort"] for port in service["ports"]] == [port["name"] for port in container["ports"]] == ["admin"],
             "room for the controller's label": len(name) <= 52,
-            "checksum": "checksum/config" in document["spec"]["template"]["metadata"]["annotations"],
+            "checksum": "checksum/config" in template["metadata"]["annotations"],
         }
+        if document["kind"] == "StatefulSet":
+            slot = [v for v in container["env"] if v["name"] == "KILLICK_KAFKA__SLOT"]
+            facts |= {
+                "the slot is the pod's name": slot and slot[0]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name",
+                "spread": {c["topologyKey"] for c in spec["topologySpreadConstraints"]} >= {"topology.kubernetes.io/zone"},
+                "budget": name in budgets,
+                "scaled by one, or by number": scaled.count(name) + ("replicas" in document["spec"]) == 1,
+            }
+        else:
+            own = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+            facts |= {
+                "it is the audit": name == "killick-audit" and container["args"][0] == "audit" and "--every" in container["args"],
+                "one at a time": (document["spec"]["replicas"], document["spec"]["strategy"]) == (1, {"type": "Recreate"}),
+                "a folder to write to, and no other": own == {"/tmp"},
+            }
         for fact in (fact for fact, holds in facts.items() if not holds):
             find(shape, f"{name}: {fact}")
+    if sum(document["kind"] == "Deployment" for document in documents) != 1:
+        find(shape, "there is not one audit")
 
 
 def secrets_of(spec, container):
@@ -239,6 +267,54 @@ def check_refusals():
             find("refusals", f"{setting}: {key} is not named: {done.stderr.strip()}")
 
 
+def check_networks():
+    """Who may reach what, where networks are closed."""
+    _, documents = render("production", CHART / "ci/production-values.yaml")
+    policies = {d["metadata"]["name"]: d["spec"]["podSelector"] for d in documents if d["kind"] == "NetworkPolicy"}
+    everyone = {"killick", "killick-to-kafka", "killick-to-otlp"}
+    more = {"anchor": {"chainweb"}, "prove": {"catalog", "chainweb"}, "reanchor": {"catalog", "chainweb"}, "setup": {"catalog"}}
+    for document, _, _ in containers(documents):
+        labels = document["spec"]["template"]["metadata"]["labels"]
+        component = labels["app.kubernetes.io/component"]
+
+        def selects(selector):
+            named = all(labels[rule["key"]] in rule["values"] for rule in selector.get("matchExpressions", []))
+            return selector["matchLabels"].items() <= labels.items() and named
+
+        reached = {name for name, selector in policies.items() if selects(selector)}
+        if reached != everyone | {f"killick-to-{target}" for target in more.get(component, ())}:
+            find("production", f"{component} has the policies {sorted(reached)}")
+
+
+def check_audit():
+    """It may be off; it is scraped where it is on; and the user that Strimzi makes for it may read what it looks at, and no more."""
+    values = CHART / "ci/strimzi-values.yaml"
+    series = ["--set", "config.reanchor.abroad.network=testnet04"]
+    for monitor in ("ServiceMonitor", "PodMonitor"):
+        for enabled in (True, False):
+            setting = f"audit.enabled={json.dumps(enabled)},monitoring.scrape={monitor}"
+            _, documents = render("strimzi", values, *series, "--set", setting)
+            found = [d["kind"] for d in documents if d["metadata"]["name"] == "killick-audit"]
+            if sorted(found) != (["Deployment", "KafkaUser", "Service"] if enabled else []):
+                find("strimzi", f"{setting}: {found}")
+            (scraped,) = [d["spec"]["selector"]["matchExpressions"][0]["values"] for d in documents if d["kind"] == monitor]
+            if ("audit" in scraped) != enabled:
+                find("strimzi", f"{setting}: {scraped} are scraped")
+    _, documents = render("strimzi", values, *series)
+    (user,) = [d for d in documents if d["kind"] == "KafkaUser" and d["metadata"]["name"] == "killick-audit"]
+    rights = {(acl["resource"]["type"], acl["resource"]["name"], *acl["operations"]) for acl in user["spec"]["authorization"]["acls"]}
+    read = set().union(*(topics for stage, topics in route().items() if stage != "ingest"))
+    topics = {"events", "machines", *(f"plant_{topic}" for topic in read | {"proofs", "rejected", "audit"})}
+    groups = {f"plant_{stage}{'-abroad' * (stage in ('reanchor', 'lend'))}" for stage in route()} | {"plant_reader"}
+    if rights != {("topic", name, "Read", "Describe") for name in topics} | {("group", name, "Describe") for name in groups}:
+        find("strimzi", f"the rights of killick-audit: {sorted(rights)}")
+    if any(acl["resource"]["patternType"] != "literal" for acl in user["spec"]["authorization"]["acls"]):
+        find("strimzi", "the rights of killick-audit are for more than they name")
+    (pod,) = [(spec, container) for d, spec, container in containers(documents) if d["kind"] == "Deployment"]
+    if {secret["name"] for secret in secrets_of(*pod)} != {"plant-cluster-ca-cert", "killick-audit"}:
+        find("strimzi", "the audit does not come as its own user")
+
+
 def check_upgrade():
     """A stage's own image changes nothing but that stage's pods."""
     values = CHART / "ci/single-stage-upgrade-values.yaml"
@@ -278,10 +354,15 @@ def check_plans(folder):
         check_config(f"plan-{rate}", documents, folder)
 
 
-def check_route():
-    """What the chart says of the route is what README's table says, which a test of the program holds against the code."""
+def route():
+    """What each stage reads, by README's table, which a test of the program holds against the code."""
     rows = re.findall(r"^\| (\w+) \| (`[^|]*`) \|", (ROOT / "README.md").read_text(), flags=re.M)
-    reads = {stage: set(re.findall(r"`([\w-]+)`", topics)) for stage, topics in rows}
+    return {stage: set(re.findall(r"`([\w-]+)`", topics)) for stage, topics in rows}
+
+
+def check_route():
+    """What the chart says of the route is what README's table says."""
+    reads = route()
     _, documents = render("keda", CHART / "ci/keda-values.yaml", "--set", "stages.batch.autoscaling.kind=keda")
     for document in (document for document in documents if document["kind"] == "ScaledObject"):
         stage = document["metadata"]["name"].removeprefix("killick-")
@@ -306,7 +387,7 @@ def main():
         (folder / f"{shape}.yaml").write_text(text)
         check_schemas(shape, documents)
         check_restricted(shape, documents)
-        check_stages(shape, documents)
+        check_workloads(shape, documents)
         if shape == "external-secrets":
             check_sight(documents)
         try:
@@ -314,6 +395,8 @@ def main():
         except Broken as error:
             find(shape, str(error))
         print(f"    {shape}: {len(documents)} objects, {sum(1 for _ in containers(documents))} containers")
+    check_networks()
+    check_audit()
     check_upgrade()
     check_monitoring()
     check_plans(folder)

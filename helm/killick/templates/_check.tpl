@@ -91,12 +91,19 @@
 {{- if has "killick.toml" (keys $values.files) | or (has "ingest.toml" (keys $values.files)) -}}
 {{- fail "files: killick.toml and ingest.toml are written by the chart" -}}
 {{- end -}}
-{{- $environments := list $values.extraEnv $values.setup.extraEnv -}}
+{{- $every := include "killick.millis" $values.audit.every | int64 -}}
+{{- if lt $every 10000 -}}
+{{- fail (printf "audit.every: %s is less than 10s" $values.audit.every) -}}
+{{- end -}}
+{{- if lt (include "killick.millis" $values.audit.since | int64) $every -}}
+{{- fail (printf "audit.since: %s is less than audit.every, %s: nobody would look at what is between" $values.audit.since $values.audit.every) -}}
+{{- end -}}
+{{- $environments := list $values.extraEnv $values.setup.extraEnv $values.audit.extraEnv -}}
 {{- range $name, $stage := $values.stages -}}
 {{- $environments = append $environments $stage.extraEnv -}}
 {{- end -}}
 {{- range $environment := $environments -}}
-{{- range $name := list "KILLICK_KAFKA__SLOT" "KILLICK_ADMIN__LISTEN" "KILLICK_CONFIG" "KILLICK_STAGES" "KILLICK_EMBEDDED" -}}
+{{- range $name := list "KILLICK_KAFKA__SLOT" "KILLICK_ADMIN__LISTEN" "KILLICK_CONFIG" "KILLICK_STAGES" "KILLICK_EMBEDDED" "KILLICK_OBJECTIVE" -}}
 {{- if hasKey $environment $name -}}
 {{- fail (printf "extraEnv.%s: the chart sets it" $name) -}}
 {{- end -}}

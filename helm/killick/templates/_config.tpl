@@ -95,6 +95,7 @@
       "anchor" (list "kafka" "anchor")
       "prove" (list "kafka" "catalog" "public")
       "reanchor" (list "kafka" "catalog" "public" "anchor" "series")
+      "audit" (list "kafka")
       "topics" (list "kafka" "registry")
       "catalog" (list "catalog")) $component -}}
 {{- /* Whoever reads the configuration reads these. They are no secret. */ -}}
@@ -156,4 +157,11 @@
       - {key: anchor-{{ $number }}.key, path: keys/anchor-{{ $number }}.key}
       {{- end }}
 {{- end -}}
+{{- end -}}
+
+{{/* A length of time as the program writes it: milliseconds. */}}
+{{- define "killick.millis" -}}
+{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000 -}}
+{{- $number := regexFind "^[0-9]+" . -}}
+{{- mul (int64 $number) (get $units (trimPrefix $number .)) -}}
 {{- end -}}

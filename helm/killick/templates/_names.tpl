@@ -57,7 +57,35 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{/* Of (root, component): its own values. */}}
 {{- define "killick.own" -}}
 {{- $values := (index . 0).Values -}}
+{{- if eq (index . 1) "audit" -}}
+{{- include "killick.audit" (index . 0) -}}
+{{- else -}}
 {{- eq (index . 1) "setup" | ternary $values.setup (get $values.stages (index . 1)) | toYaml -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "killick.auditName" -}}
+{{- include "killick.fullname" . }}-audit
+{{- end -}}
+
+{{/* The values of the audit. Where Strimzi makes the users, it comes as its own, whose Secret is named like it. */}}
+{{- define "killick.audit" -}}
+{{- $own := dict -}}
+{{- $name := include "killick.auditName" . -}}
+{{- $proof := eq .Values.strimzi.user.authentication "tls" | ternary "certificate" "password" -}}
+{{- if and .Values.strimzi.user.enabled (get .Values.secrets.kafka $proof).existingSecret -}}
+{{- $_ := set $own "secrets" (dict "kafka" (dict $proof (dict "existingSecret" $name))) -}}
+{{- if eq $proof "password" -}}
+{{- $_ := set $own "extraEnv" (dict "KILLICK_KAFKA__SECURITY__USERNAME" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- mergeOverwrite $own (deepCopy .Values.audit) | toYaml -}}
+{{- end -}}
+
+{{/* What serves the admin port: {components: […]}. */}}
+{{- define "killick.scraped" -}}
+{{- $names := (include "killick.stages" . | fromYaml).stages -}}
+{{- dict "components" (.Values.audit.enabled | ternary (append $names "audit") $names) | toYaml -}}
 {{- end -}}
 
 {{/* The stages that run, in their order: {stages: […]}. */}}

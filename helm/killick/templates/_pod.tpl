@@ -1,4 +1,4 @@
-{{/* What pods of stages and of setup have in common. */}}
+{{/* What pods of stages, of setup and of the audit have in common. */}}
 
 {{/* Of (root, component): metadata of a pod. */}}
 {{- define "killick.podMetadata" -}}
@@ -101,4 +101,50 @@ env:
 {{- with $root.Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/* Of (root, variable): who the pod is in what is pushed, where anything is; its name stands in the variable. */}}
+{{- define "killick.podEnv" -}}
+{{- $variable := index . 1 -}}
+{{- $env := dict -}}
+{{- if (index . 0).Values.otlp.endpoint -}}
+{{- $_ := set $env $variable (dict "valueFrom" (dict "fieldRef" (dict "fieldPath" "metadata.name"))) -}}
+{{- $_ := set $env "KILLICK_POD_NAMESPACE" (dict "valueFrom" (dict "fieldRef" (dict "fieldPath" "metadata.namespace"))) -}}
+{{- $attributes := printf "k8s.namespace.name=$(KILLICK_POD_NAMESPACE),k8s.pod.name=$(%s),service.instance.id=$(%s)" $variable $variable -}}
+{{- $_ := set $env "OTEL_RESOURCE_ATTRIBUTES" $attributes -}}
+{{- end -}}
+{{- $env | toYaml -}}
+{{- end -}}
+
+{{/* Of root: the admin port of a container, and the probes that ask there. */}}
+{{- define "killick.probes" -}}
+ports:
+  - {name: admin, containerPort: {{ .Values.admin.port }}}
+startupProbe:
+  httpGet: {path: /startupz, port: admin}
+  {{- toYaml .Values.probes.startup | nindent 2 }}
+readinessProbe:
+  httpGet: {path: /readyz, port: admin}
+  {{- toYaml .Values.probes.readiness | nindent 2 }}
+livenessProbe:
+  httpGet: {path: /livez, port: admin}
+  {{- toYaml .Values.probes.liveness | nindent 2 }}
+{{- end -}}
+
+{{/* Of (root, component, name): the Service that gives pods their names, and monitors their targets. */}}
+{{- define "killick.service" -}}
+{{- $of := list (index . 0) (index . 1) -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ index . 2 }}
+  labels:
+    {{- include "killick.labelsOf" $of | nindent 4 }}
+spec:
+  clusterIP: None
+  publishNotReadyAddresses: true
+  ports:
+    - {name: admin, port: {{ (index . 0).Values.admin.port }}, targetPort: admin}
+  selector:
+    {{- include "killick.selectorOf" $of | nindent 4 }}
 {{- end -}}

@@ -1,5 +1,6 @@
 //! `killick audit`: shows from the log that nothing was lost and nothing done twice, or what was, and where.
 
+mod ending;
 mod leaves;
 mod show;
 
@@ -13,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use killick_stages::audit::{Committed, Finding, Observer, Report, Settings, audit, committed};
 use killick_stages::ports::Reader;
 use killick_stages::record::{Micros, Partition};
+use killick_stages::route::EVENTS;
 use killick_stages::span::{Span, SpanError};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -23,10 +25,13 @@ use crate::process;
 use crate::run::{CLOUD_EVENTS, ROWS};
 use crate::stores::{self, Stores};
 use crate::telemetry::{Otlp, Telemetry};
+use ending::UntilEnd;
 use leaves::OnDisk;
 
 /// How long a committed transaction may take until all of it can be read on servers: the longest one, and some.
 const SETTLE: Duration = Duration::from_secs(60);
+/// Between two looks at the start, whether the log is there.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Shows from the log that nothing was lost and nothing done twice, or what was, and where.
 ///
@@ -35,8 +40,8 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// or a rejection. Reads each topic once; the audit's own memory does not grow with them. What retention took is told as
 /// not covered. On servers, what was written within the last minute is looked at twice, a minute apart, if it seems wrong.
 ///
-/// With --every, on servers, it goes on until it is told to end, and what it finds is in the metrics: `[admin] listen` says where, or the
-/// environment of OpenTelemetry.
+/// With --every, on servers, it waits for the log and goes on until it is told to end, and what it finds is in the metrics: `[admin] listen`
+/// says where, or the environment of OpenTelemetry.
 ///
 /// Exit status: 0 nothing is wrong (with --every: it was told to end), 1 something is (or the log cannot be read), 2 usage.
 #[derive(Debug, Args)]
@@ -105,6 +110,8 @@ pub fn run(args: &AuditArgs, otlp: Otlp) -> Outcome {
         return Err(Failure::Usage(why.to_owned()));
     }
     let audits = telemetry.audits();
+    audits.begun(since(0));
+    await_log(&sources(&config), &stores, &stop);
     telemetry.health().staffed();
     while !stop.is_cancelled() {
         let (begun, end) = (since(0), Instant::now() + every.duration());
@@ -120,17 +127,22 @@ pub fn run(args: &AuditArgs, otlp: Otlp) -> Outcome {
                 warn!(error = format!("{error:#}"), %every, "the log cannot be audited; trying again with the next");
             }
         }
-        pause(end.saturating_duration_since(Instant::now()), &stop);
+        process::pause(end.saturating_duration_since(Instant::now()), &stop);
     }
     telemetry.end();
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets time pass, until `stop` is cancelled.
-fn pause(span: Duration, stop: &CancellationToken) {
-    let end = Instant::now() + span;
-    while !stop.is_cancelled() && Instant::now() < end {
-        std::thread::sleep(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(100)));
+/// Waits until there is a log that may be read, or for the end: where all begin together, its topics are made meanwhile.
+fn await_log(sources: &[String], stores: &Stores, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        match stores.log().and_then(|mut reader| Ok(committed(&mut *reader, sources)?)) {
+            Ok(_) => return,
+            Err(error) => {
+                warn!(error = format!("{error:#}"), "the log cannot be audited yet; trying again soon");
+            }
+        }
+        process::pause(AGAIN, stop);
     }
 }
 
@@ -141,28 +153,28 @@ fn once(
     stores: &Stores,
     stop: &CancellationToken,
 ) -> Result<(Report, Vec<Finding>)> {
-    let mut reader = stores.log()?;
+    let mut reader = UntilEnd::new(stores.log()?, stop);
     let mut settings = settings(args, config);
     if let Stores::Folder(_) = stores {
-        // Where the input of a command goes. On servers they are nobody's, and brokers may refuse to speak of them.
-        settings.sources.extend([ROWS, CLOUD_EVENTS].map(str::to_owned));
+        // What a folder may have, and where the input of a command goes. On servers they may be nobody's, of whom brokers refuse to speak.
+        settings.sources.extend([EVENTS, ROWS, CLOUD_EVENTS].map(str::to_owned));
     }
-    let before = committed(&mut *reader, &settings.sources)?;
+    let before = committed(&mut reader, &settings.sources)?;
     let (mut report, mut heard) = match stores {
         // A folder shows each transaction whole or not at all.
-        Stores::Folder(_) => look(&mut *reader, &settings, &before, args.limit)?,
+        Stores::Folder(_) => look(&mut reader, &settings, &before, args.limit)?,
         Stores::Servers(_) => {
             let settle = Micros::try_from(SETTLE.as_micros()).unwrap_or(Micros::MAX);
             let settled = Some(settings.now.saturating_sub(settle));
-            look(&mut *reader, &Settings { settled, ..settings.clone() }, &before, args.limit)?
+            look(&mut reader, &Settings { settled, ..settings.clone() }, &before, args.limit)?
         }
     };
     if report.unsettled > 0 {
         let left = SETTLE.saturating_sub(since(settings.now));
         writeln!(io::stderr(), "{} findings are young: looking again in {left:.0?}", report.unsettled)?;
-        pause(left, stop);
+        process::pause(left, stop);
         let again = Settings { settled: Some(settings.now), ..settings };
-        (report, heard) = look(&mut *reader, &again, &before, args.limit)?;
+        (report, heard) = look(&mut reader, &again, &before, args.limit)?;
         // What came up meanwhile is younger than the look: the next one's business.
         report.unsettled = 0;
     }
@@ -177,8 +189,13 @@ fn settings(args: &AuditArgs, config: &Config) -> Settings {
         since: args.since.map(|span| now.saturating_sub(span.micros())),
         settled: None,
         window: config.dedup.window.micros(),
-        sources: config.sources.iter().map(|source| source.topic.clone()).collect(),
+        sources: sources(config),
     }
+}
+
+/// The topics that ingest reads.
+fn sources(config: &Config) -> Vec<String> {
+    config.sources.iter().map(|source| source.topic.clone()).collect()
 }
 
 /// The time that passed since a log time, by this machine's clock.

@@ -149,6 +149,11 @@ fn the_values_for_the_chart_are_settings_that_the_program_takes() {
         for stage in plan["stages"].as_array().unwrap() {
             assert_eq!(values["stages"][stage["stage"].as_str().unwrap()]["replicas"], stage["replicas"]);
         }
+        // The least deployment fits into what the chart has by itself.
+        let limit = values["audit"]["resources"]["limits"]["memory"].as_str().unwrap();
+        let mebibytes = limit.strip_suffix("Mi").unwrap().parse::<f64>().unwrap();
+        assert!(mebibytes * 1.048576 >= plan["audit_megabytes"].as_f64().unwrap() && mebibytes >= 300.0);
+        assert!(plan["logs"] != 4 || mebibytes <= 512.0, "{limit}");
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("killick.toml");
         let mut config = values["config"].clone();

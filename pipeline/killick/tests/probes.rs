@@ -123,9 +123,8 @@ fn a_port_that_is_in_use_is_said_at_once() {
     assert!(said.contains("[admin]: cannot listen on 127.0.0.1"), "{said}");
 }
 
-#[test]
-fn of_two_workers_for_one_partition_one_has_it_and_the_other_stands_by_and_both_are_ready() {
-    let folder = tempfile::tempdir().unwrap();
+/// The configuration of a deployment on the brokers, of which only the input is there.
+fn on_brokers(folder: &Path) -> String {
     let run = format!("t-{:08x}", rand::random::<u32>());
     let topic = format!("{run}.machines");
     make_topic(&topic);
@@ -135,7 +134,13 @@ fn of_two_workers_for_one_partition_one_has_it_and_the_other_stands_by_and_both_
          replication = 1\nmin_in_sync = 1\nsession_timeout = \"6s\"\n[[source]]\ntopic = \"{topic}\"\ndecoder = \"raw\"\n\
          tenant = \"plant\"\nunsigned = \"accept\"\n[tenant.plant]\nsecret = \"no neighbour can guess this\"\n"
     );
-    let config = configured(folder.path(), &kafka);
+    configured(folder, &kafka)
+}
+
+#[test]
+fn of_two_workers_for_one_partition_one_has_it_and_the_other_stands_by_and_both_are_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = on_brokers(folder.path());
     support::ends(0, "topics apply -c", &[Path::new(&config)]);
     let mut workers: Vec<_> = ["one", "two"]
         .into_iter()
@@ -176,4 +181,28 @@ fn of_two_workers_for_one_partition_one_has_it_and_the_other_stands_by_and_both_
             .contains("killick_rebalances_total{change=\"assigned\",stage=\"dedup\"} 1")
     );
     left.ends();
+}
+
+#[test]
+fn an_audit_that_goes_on_is_ready_from_when_it_has_seen_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = on_brokers(folder.path());
+    let mut audit = Running::start(&["audit", "--every", "10s", "--log", "info", "-c", &config], &[]);
+    let address = address(&audit.says("the admin port is open"));
+    audit.says("the log cannot be audited yet");
+    assert_eq!(get(&address, "/livez").0, 200);
+    assert_eq!((get(&address, "/startupz").0, get(&address, "/readyz").0), (503, 503));
+    let text = get(&address, "/metrics").1;
+    // So that somebody hears of it if it stays so.
+    assert!(
+        text.contains("\nkillick_audit_time_seconds ") && !text.contains("\nkillick_audit_findings{"),
+        "{text}"
+    );
+
+    support::ends(0, "topics apply -c", &[Path::new(&config)]);
+    assert_eq!(turns(&address, "/startupz", 200), "ok\n");
+    turns(&address, "/readyz", 200);
+    audit.says("clean");
+    assert!(get(&address, "/metrics").1.contains("\nkillick_audit_failures_total 0\n"));
+    audit.ends();
 }

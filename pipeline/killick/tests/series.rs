@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chainweb::ChainId;
-use chainweb::devnet::{Account, Config, Devnet};
+use chainweb::devnet::{Account, Coins, Config, Devnet};
 use chainweb::pact::{Capability, Command, Exec, command_hash};
 use chainweb::spv::Subject;
 use killick_embedded::{EmbeddedCatalog, Folder};
@@ -45,7 +45,11 @@ fn run_site(folder: &Path, days: usize, readings: usize) -> PathBuf {
 fn on_another_network(text: &str) -> (SpvProof, Block) {
     let key = SecretKey::from_seed(&[8; 32]);
     let public_key = hex::encode(key.public().as_bytes());
-    let account = Account { name: format!("k:{public_key}"), public_key: public_key.clone(), balance: 10 };
+    let account = Account {
+        name: format!("k:{public_key}"),
+        public_key: public_key.clone(),
+        balance: Coins::whole(10),
+    };
     let mut config = Config { block_interval: Duration::ZERO, ..Config::default() };
     config.accounts.push(account);
     let devnet = Devnet::start(config).unwrap();

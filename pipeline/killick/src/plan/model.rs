@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use killick_catalog::Class;
 use killick_kafka::Settings;
 use killick_kafka::topics::{Wanted, plan};
+use killick_stages::audit::track::MOST_BYTES;
 use killick_stages::deployment::{self, Deployment, MAX_LOGS};
-use killick_stages::route::ROUTE;
+use killick_stages::route::{CHECKPOINTS, ROUTE, is_inner};
 use killick_stages::source::Source;
 use killick_stages::span::Span;
 use serde::Serialize;
@@ -28,6 +29,8 @@ const MAX_LEAVES: f64 = 1_024.0;
 const KEY: f64 = 60.0;
 /// Bytes of keys that one process of dedup is planned for: it reads them back at each start.
 const KEYS: f64 = 32e9;
+/// Memory of an audit beside the manifests, in MB: a million leaves, and what its clients read ahead.
+const AUDIT_MEGABYTES: f64 = 100.0;
 /// Replicas at the brokers and in the catalog.
 const REPLICAS: f64 = 3.0;
 /// Seconds of a day.
@@ -83,6 +86,8 @@ pub struct Plan {
     pub batches_per_second: f64,
     /// Each stage, in the order of the route.
     pub stages: Vec<Stage>,
+    /// Memory of an audit that goes on, in MB, at the most.
+    pub audit_megabytes: f64,
     /// The log.
     pub kafka: Kafka,
     /// The catalog.
@@ -171,6 +176,7 @@ impl Plan {
             batch_events,
             batches_per_second: rate / batch_events,
             stages,
+            audit_megabytes: audit(input_partitions, logs, load.chains),
             kafka: sizes.kafka(logs)?,
             catalog: sizes.catalog(),
             receipt_bytes: sizes.receipt(logs),
@@ -180,6 +186,15 @@ impl Plan {
             leaves_out: left_out(load, figures),
         })
     }
+}
+
+/// What an audit has in memory: manifests of each partition that a stage reads, and leaves of one log.
+fn audit(input_partitions: u32, logs: u32, chains: u32) -> f64 {
+    let by_log =
+        ROUTE.iter().flat_map(|hop| hop.reads).filter(|topic| is_inner(topic) && **topic != CHECKPOINTS);
+    let partitions =
+        f64::from(input_partitions) + by_log.count() as f64 * f64::from(logs) + f64::from(chains);
+    AUDIT_MEGABYTES + partitions * MOST_BYTES as f64 / 1e6
 }
 
 /// The processes of one stage.

@@ -90,15 +90,25 @@ pub fn helm(out: &mut impl Write, plan: &Plan) -> io::Result<()> {
     writeln!(out, "stages:")?;
     for Stage { stage, replicas, cores, memory_megabytes } in &plan.stages {
         let millis = (cores * 1e3 / f64::from(*replicas)).ceil().max(50.0);
-        let mebibytes = |times: f64| (memory_megabytes * 1e6 / f64::from(1 << 20) * times).ceil().max(64.0);
-        let (asked, limit) = (mebibytes(1.3), mebibytes(2.0));
+        let (asked, limit) = (mebibytes(memory_megabytes * 1.3), mebibytes(memory_megabytes * 2.0));
         writeln!(out, "  {stage}:\n    replicas: {replicas}")?;
         writeln!(
             out,
             "    resources: {{requests: {{cpu: {millis}m, memory: {asked}Mi}}, limits: {{memory: {limit}Mi}}}}"
         )?;
     }
+    let (asked, limit) = (mebibytes(plan.audit_megabytes * 0.25), mebibytes(plan.audit_megabytes));
+    writeln!(out, "audit:")?;
+    writeln!(
+        out,
+        "  resources: {{requests: {{cpu: 100m, memory: {asked}Mi}}, limits: {{memory: {limit}Mi}}}}"
+    )?;
     Ok(())
+}
+
+/// Mebibytes of so many megabytes, as a container is given them.
+fn mebibytes(megabytes: f64) -> f64 {
+    (megabytes * 1e6 / f64::from(1 << 20)).ceil().max(64.0)
 }
 
 /// A whole number, in groups of three digits.

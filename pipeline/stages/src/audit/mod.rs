@@ -89,15 +89,18 @@ pub enum AuditError {
 /// Where each stage was committed at some time, by stage and input partition.
 pub type Committed = BTreeMap<(Box<str>, Partition), u64>;
 
-/// Tells where each stage is committed now: what an audit that begins later has to find at least.
+/// Tells where each stage is committed now: what an audit that begins later has to find at least. Of inputs only `sources`
+/// are asked for: brokers may refuse to speak of others, also of `events` where that is none of ours.
 ///
 /// # Errors
-/// [`AuditError`].
+/// [`AuditError`]; [`AuditError::Unfit`] where there is nothing to audit.
 pub fn committed(reader: &mut dyn Reader, sources: &[String]) -> Result<Committed, AuditError> {
+    logs(reader)?;
     let mut committed = Committed::new();
     for hop in route::ROUTE {
+        let inner = hop.reads.iter().copied().filter(|topic| route::is_inner(topic));
         let own = sources.iter().map(String::as_str).filter(|_| hop.stage == "ingest");
-        for topic in hop.reads.iter().copied().chain(own) {
+        for topic in inner.chain(own) {
             for partition in reader.partitions(topic)? {
                 if let Some(offset) = reader.committed(hop.stage, &partition)? {
                     committed.insert((hop.stage.into(), partition), offset);
@@ -106,6 +109,19 @@ pub fn committed(reader: &mut dyn Reader, sources: &[String]) -> Result<Committe
         }
     }
     Ok(committed)
+}
+
+/// The partitions of `accepted`, of a log that can be audited.
+fn logs(reader: &mut dyn Reader) -> Result<Vec<Partition>, AuditError> {
+    let logs = reader.partitions(route::ACCEPTED)?;
+    if logs.is_empty() || reader.partitions(route::AUDIT)?.is_empty() {
+        return Err(AuditError::Unfit(format!(
+            "the log has no topics `{}` and `{}`: there is nothing to audit",
+            route::ACCEPTED,
+            route::AUDIT
+        )));
+    }
+    Ok(logs)
 }
 
 /// Audits what a reader sees; `before` is what [`committed`] gave at some time before.
@@ -119,14 +135,7 @@ pub fn audit(
     observer: &mut dyn Observer,
     leaves: &mut dyn Leaves,
 ) -> Result<Report, AuditError> {
-    let logs = reader.partitions(route::ACCEPTED)?;
-    if logs.is_empty() || reader.partitions(route::AUDIT)?.is_empty() {
-        return Err(AuditError::Unfit(format!(
-            "the log has no topics `{}` and `{}`: there is nothing to audit",
-            route::ACCEPTED,
-            route::AUDIT
-        )));
-    }
+    let logs = logs(reader)?;
     let tracks = BTreeMap::new();
     let mut audit =
         Audit { reader, settings, observer, leaves, tracks, is_whole: false, report: Report::default() };

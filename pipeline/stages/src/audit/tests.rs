@@ -36,6 +36,42 @@ impl Reader for Sparse {
     }
 }
 
+/// A log of one partition each, whose brokers refuse to speak of whoever is not asked for.
+struct Closed;
+
+impl Reader for Closed {
+    fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>, LogError> {
+        match topic {
+            route::EVENTS => Err(LogError::Failed("topic authorization failed".into())),
+            _ => Ok(vec![Partition::new(topic, 0)]),
+        }
+    }
+
+    fn range(&mut self, _: &Partition) -> Result<(u64, u64), LogError> {
+        Ok((0, 0))
+    }
+
+    fn committed(&mut self, _: &str, _: &Partition) -> Result<Option<u64>, LogError> {
+        Ok(Some(7))
+    }
+
+    fn read(&mut self, _: &Partition, _: u64, _: usize) -> Result<Vec<Record>, LogError> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn of_inputs_only_those_that_are_ours_are_asked_for() {
+    let committed = committed(&mut Closed, &["machines".to_owned()]).unwrap();
+    let of_ingest = committed.keys().filter(|(stage, _)| &**stage == "ingest");
+    assert_eq!(of_ingest.map(|(_, input)| input.topic.as_str()).collect::<Vec<_>>(), ["machines"]);
+    let inner = [route::ACCEPTED, route::UNIQUE, route::CHECKPOINTS, route::BATCHES, route::ANCHORS];
+    for topic in inner {
+        assert!(committed.keys().any(|(_, input)| input.topic.as_str() == topic), "{topic}");
+    }
+    assert!(super::committed(&mut Closed, &[route::EVENTS.to_owned()]).is_err());
+}
+
 fn sparse() -> impl Strategy<Value = Sparse> {
     vec((1_u64..4, any::<bool>()), 0..40).prop_map(|steps| {
         let mut offset = 0;

@@ -6,6 +6,8 @@ use crate::stage::{Sum, Tally};
 
 /// Manifests that are kept apart at the most: beyond, two neighbours become one.
 const MOST: usize = 1 << 16;
+/// Bytes of the manifests of one stage about one input partition at the most.
+pub const MOST_BYTES: usize = MOST * size_of::<Span>();
 
 /// How many events, and which, as told or as found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

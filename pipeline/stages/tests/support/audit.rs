@@ -44,7 +44,7 @@ pub fn settings(now: Micros) -> Settings {
         since: None,
         settled: None,
         window: 25 * 3_600 * SECOND,
-        sources: vec!["open".to_owned()],
+        sources: ["events", "open"].map(str::to_owned).to_vec(),
     }
 }
 
