@@ -1,6 +1,8 @@
 """Makes receipts of messages of `proofs` with nothing of ours but their schema: fastavro, SHA-256 and RFC 9162.
 
     derive.py OUT MESSAGE…     each MESSAGE is a file with the value of one; writes OUT/BATCH-INDEX.json for each event
+    derive.py OUT MESSAGE… --flip    the same with one bit flipped, in statement, path, root and signature in turn: four
+                                     receipts OUT/BATCH-INDEX-PART.json of each event, none of which is right
 """
 
 import base64
@@ -10,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+import cbor2
 import fastavro
 
 SCHEMA = Path(__file__).parent / "../../schemas/avro/proof-ready.avsc"
@@ -70,14 +73,40 @@ def receipts(message):
         }
 
 
+def flipped(encoded, at):
+    """Bytes in base64url, with one bit flipped."""
+    data = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    return b64url(data[:at] + bytes([data[at] ^ 1]) + data[at + 1:])
+
+
+def changed(receipt, root):
+    """The receipt four times, each with one bit flipped."""
+    batch, log = receipt["batch"], receipt["log"]
+    yield "statement", {**receipt, "statement": flipped(receipt["statement"], 50)}
+    # The only leaf of a tree has no path: then a hash too many is what there is to refuse.
+    path = [flipped(batch["path"][0], 7), *batch["path"][1:]] if batch["path"] else [b64url(bytes(32))]
+    yield "path", {**receipt, "batch": {**batch, "path": path}}
+    header = base64.urlsafe_b64decode(batch["header"] + "=" * (-len(batch["header"]) % 4))
+    yield "root", {**receipt, "batch": {**batch, "header": flipped(batch["header"], header.index(root) + 7)}}
+    start, _, signature = log["checkpoint"].rpartition(" ")
+    signature = bytearray(base64.b64decode(signature))
+    signature[40] ^= 1
+    checkpoint = f"{start} {base64.b64encode(signature).decode()}\n"
+    yield "signature", {**receipt, "log": {**log, "checkpoint": checkpoint}}
+
+
 def main():
-    out, files = Path(sys.argv[1]), sys.argv[2:]
+    out, files = Path(sys.argv[1]), [name for name in sys.argv[2:] if name != "--flip"]
+    is_right = len(files) == len(sys.argv) - 2
     schema = fastavro.parse_schema(json.loads(SCHEMA.read_text()))
     out.mkdir()
     for file in files:
         message = fastavro.schemaless_reader(io.BytesIO(Path(file).read_bytes()[5:]), schema)
         for index, receipt in enumerate(receipts(message)):
-            (out / f"{message['batch']}-{index}.json").write_text(json.dumps(receipt), encoding="utf-8")
+            root = cbor2.loads(message["header"])[9]
+            for part, said in [("", receipt)] if is_right else changed(receipt, root):
+                name = "-".join(filter(None, [message["batch"], str(index), part]))
+                (out / f"{name}.json").write_text(json.dumps(said), encoding="utf-8")
 
 
 main()

@@ -24,7 +24,7 @@
 //! What was proven before the instant is in the restored log, and a copy of it is a copy. What the original took after it
 //! is not there: its senders have to send it again.
 
-mod files;
+pub mod files;
 mod hold;
 mod restore;
 

@@ -11,8 +11,8 @@ use crate::config::ConfigError;
 use crate::input::OpenError;
 use crate::telemetry::{self, Otlp};
 use crate::{
-    anchors, audit, backup, catalog, config, demo, devnet, doctor, fsck, keys, logs, plan, produce, reanchor,
-    receipts, rejected, run, topics, trust, verify,
+    anchors, audit, backup, catalog, config, demo, devnet, doctor, fsck, keys, logs, monitor, plan, produce,
+    reanchor, receipts, rejected, run, topics, trust, verify,
 };
 
 /// Exit status of a call that makes no sense.
@@ -59,8 +59,8 @@ enum LogFormat {
 
 /// Proves later that an event existed by a given time and has not changed since, with nothing but a file.
 ///
-/// Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 usage; `verify`
-/// has two more. Options marked with an environment variable can be set by it.
+/// Results go to standard output, everything else to standard error. Exit status: 0 done, 1 failed, 2 usage; `verify` and
+/// `monitor` have two more. Options marked with an environment variable can be set by it.
 #[derive(Debug, Parser)]
 #[command(version = env!("KILLICK_VERSION"), after_help = "Example: killick demo")]
 struct Cli {
@@ -98,6 +98,7 @@ enum Command {
     Anchors(anchors::AnchorsArgs),
     Reanchor(reanchor::ReanchorArgs),
     Logs(logs::LogsArgs),
+    Monitor(monitor::MonitorArgs),
     Audit(audit::AuditArgs),
     Fsck(fsck::FsckArgs),
     Doctor(doctor::DoctorArgs),
@@ -145,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Anchors(args) => anchors::run(&args),
         Command::Reanchor(args) => reanchor::run(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Monitor(args) => monitor::run(&args),
         Command::Audit(args) => audit::run(&args, otlp),
         Command::Fsck(args) => fsck::run(&args),
         Command::Doctor(args) => doctor::run(&args),
@@ -197,6 +199,8 @@ fn log(cli: &Cli, otlp: &Otlp) -> Result<(), String> {
     let is_service = match &cli.command {
         Command::Run(_) | Command::Devnet(_) => true,
         Command::Audit(args) => args.goes_on(),
+        Command::Logs(args) => args.goes_on(),
+        Command::Monitor(args) => args.goes_on(),
         _ => false,
     };
     let default = if is_service { "info" } else { "warn" };

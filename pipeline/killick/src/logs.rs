@@ -1,6 +1,7 @@
-//! `killick logs`: the logs of a catalog, and how one generation of them goes on in the next.
+//! `killick logs`: the logs of a catalog, as files that others read, and how one generation of them goes on in the next.
 
 mod close;
+mod tiles;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
@@ -17,9 +18,9 @@ use serde_json::{Value, json};
 use crate::cli::{Outcome, Output};
 use crate::stores;
 
-/// Lists logs, and closes them.
+/// Lists logs, publishes and closes them.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: killick logs list --embedded site/")]
+#[command(visible_alias = "log", after_help = "Example: killick logs list --embedded site/")]
 pub struct LogsArgs {
     #[command(subcommand)]
     command: Action,
@@ -54,6 +55,26 @@ enum Action {
         after_help = "Examples:\n  killick logs close --embedded old/ -c old.toml --next new.toml --out continued.ndjson >> new.toml\n  killick run --embedded new/ -c new.toml --input continued.ndjson --format cloudevents --freshness off"
     )]
     Close(close::CloseArgs),
+    /// Publishes logs as static files that any web server can serve: C2SP tlog-tiles.
+    ///
+    /// Of each log its signed checkpoint, the tiles of its tree, and bundles of its entries, which are the batch headers; no
+    /// event. Run again, it adds what is new, the checkpoint last; a file that is complete is never written again. Before
+    /// anything is written the tree is computed from the headers, and has to be that of a checkpoint that the log signed.
+    /// `killick monitor` follows what is published, and so does any client of C2SP tlog-tiles.
+    ///
+    /// Exit status: 0 done, 3 what is published is another history than the catalog's (nothing is overwritten), 1 any other
+    /// failure, 2 usage: also for a log with another hash than SHA-256, which tlog-tiles does not know.
+    #[command(
+        after_help = "Examples:\n  killick log tiles --embedded site/ --out public/\n  killick log tiles -c killick.toml --out /srv/www/ --every 10s"
+    )]
+    Tiles(tiles::TilesArgs),
+}
+
+impl LogsArgs {
+    /// Whether it goes on until it is told to end.
+    pub fn goes_on(&self) -> bool {
+        matches!(&self.command, Action::Tiles(args) if args.goes_on())
+    }
 }
 
 /// Does what `killick logs` is asked to.
@@ -61,6 +82,7 @@ pub fn run(args: &LogsArgs) -> Outcome {
     match &args.command {
         Action::List { from, output } => list(&*from.find()?.catalog()?, *output)?,
         Action::Close(args) => close::close(args)?,
+        Action::Tiles(args) => return tiles::tiles(args),
     }
     Ok(ExitCode::SUCCESS)
 }

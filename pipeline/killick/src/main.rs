@@ -19,6 +19,7 @@ mod input;
 mod keys;
 mod latency;
 mod logs;
+mod monitor;
 mod office;
 mod pending;
 mod plan;
@@ -33,13 +34,22 @@ mod secrets;
 mod site;
 mod stores;
 mod telemetry;
+mod tiles;
 mod topics;
 mod trust;
 mod verify;
 mod watch;
+mod web;
 mod worker;
 
 use std::process::ExitCode;
+
+use tikv_jemallocator::Jemalloc;
+
+/// What one worker allocates another frees, and there are more threads than the C library has arenas: they would wait for one
+/// another. An event costs 9 % less with this one.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     cli::main()

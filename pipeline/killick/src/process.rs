@@ -1,6 +1,6 @@
 //! This process: what it used, and how it is told to stop.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -43,4 +43,12 @@ pub fn drain_at_signals(runtime: &tokio::runtime::Handle, drain: CancellationTok
         }
     });
     Ok(())
+}
+
+/// Lets time pass, until `stop` is cancelled.
+pub fn pause(span: Duration, stop: &CancellationToken) {
+    let end = Instant::now() + span;
+    while !stop.is_cancelled() && Instant::now() < end {
+        std::thread::sleep(end.saturating_duration_since(Instant::now()).min(Duration::from_millis(100)));
+    }
 }

@@ -1,25 +1,28 @@
 //! `killick receipts`: what the catalog proves, as files that verify without it.
 
 use std::fs;
-use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use clap::builder::PossibleValue;
 use clap::{Args, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use killick_proof::batch::BatchHeader;
 use killick_proof::receipt::Receipt;
-use killick_proof::statement::Statement;
 use killick_stages::derive::Deriver;
 use killick_stages::ports::{Catalog, Place};
 use sha2::{Digest as _, Sha256};
 
-use crate::cli::{Failure, Outcome, Output, shown};
+use crate::cli::{Failure, Outcome};
 use crate::stores::From;
 
+mod cose;
 mod derive;
+mod export;
 mod list;
+
+pub use export::{Exported, export_all};
 
 /// Gets, lists and exports receipts.
 #[derive(Debug, Args)]
@@ -31,11 +34,12 @@ pub struct ReceiptsArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Prints the receipt of one event.
+    /// Prints the receipt of one event, or the COSE Receipt of its batch.
     ///
     /// Exit status 1 if there is none: the event is not known, or not anchored yet.
     #[command(
-        after_help = "Example: killick receipts get --embedded site/ plant press-1 reading-17 > receipt.json"
+        after_help = "Examples: killick receipts get --embedded site/ plant press-1 reading-17 > receipt.json
+          killick receipts get --embedded site/ plant press-1 reading-17 --as tlog-proof > reading-17.tlog-proof"
     )]
     Get {
         #[command(flatten)]
@@ -47,8 +51,8 @@ enum Action {
         /// The event's id.
         id: String,
         /// How the receipt is written.
-        #[arg(long = "as", value_name = "FORM", value_enum, default_value_t = Form::Json)]
-        form: Form,
+        #[arg(long = "as", value_name = "FORM", value_enum, default_value_t = AnyForm::Event(Form::Json))]
+        form: AnyForm,
         /// The file to write. Default: standard output.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -65,11 +69,18 @@ enum Action {
     /// Lists the events of the catalog in the order of their logs.
     #[command(after_help = "Example: killick receipts list --embedded site/ --tenant plant --day 2026-05-04")]
     List(list::ListArgs),
-    /// Writes a receipt file of each event that is anchored.
+    /// Writes a receipt file of each event that is anchored; or of each batch, as cose.
     ///
     /// The files are named by a hash of tenant, source and id; a second proof of one event, which is a broken promise,
     /// stands beside the first as NAME-2. Exporting again adds what is new.
-    #[command(after_help = "Example: killick receipts export --embedded site/ --out receipts/")]
+    ///
+    /// As cose there are two files of each batch, ORIGIN-NUMBER.cose and .header, with _ for / in the origin: the receipt,
+    /// and the batch header, which is the entry that it is about. The log's key signs them, which has to be at hand; it
+    /// signs no root but that of a checkpoint which it has signed before. A batch that is the only one in its checkpoint has
+    /// none, for such a receipt has a path of at least one hash.
+    #[command(after_help = "Examples: killick receipts export --embedded site/ --out receipts/
+          killick receipts export --embedded site/ --as tlog-proof --out proofs/
+          killick receipts export -c killick.toml --as cose --out batches/")]
     Export {
         #[command(flatten)]
         from: From,
@@ -77,9 +88,9 @@ enum Action {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// How receipts are written.
-        #[arg(long = "as", value_name = "FORM", value_enum, default_value_t = Form::Json)]
-        form: Form,
-        /// Only events of this tenant.
+        #[arg(long = "as", value_name = "FORM", value_enum, default_value_t = AnyForm::Event(Form::Json))]
+        form: AnyForm,
+        /// Only events of this tenant, or batches that hold some.
         #[arg(long)]
         tenant: Option<String>,
     },
@@ -92,6 +103,33 @@ pub enum Form {
     Json,
     /// Its CBOR twin
     Cbor,
+    /// Without anchors, as a C2SP tlog-proof: proves the event's batch in its log to any program that knows that form
+    TlogProof,
+}
+
+/// How receipts of events, or of batches, are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AnyForm {
+    /// A receipt of each event.
+    Event(Form),
+    /// A COSE Receipt of each batch.
+    Cose,
+}
+
+impl ValueEnum for AnyForm {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Event(Form::Json), Self::Event(Form::Cbor), Self::Event(Form::TlogProof), Self::Cose]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self {
+            Self::Event(form) => form.to_possible_value(),
+            Self::Cose => {
+                let help = "A COSE Receipt (RFC 9942) of each batch, signed by the log's key, which has to be at hand";
+                Some(PossibleValue::new("cose").help(help))
+            }
+        }
+    }
 }
 
 impl Form {
@@ -99,14 +137,24 @@ impl Form {
         match self {
             Self::Json => "json",
             Self::Cbor => "cbor",
+            Self::TlogProof => "tlog-proof",
         }
     }
 
-    fn write(self, receipt: &Receipt) -> Vec<u8> {
-        match self {
+    /// # Errors
+    /// The receipt's log is none that this form is for.
+    fn write(self, receipt: &Receipt) -> Result<Vec<u8>> {
+        Ok(match self {
             Self::Json => receipt.to_json().into_bytes(),
             Self::Cbor => receipt.to_cbor(),
-        }
+            Self::TlogProof => {
+                let origin = BatchHeader::decode(&receipt.batch.header)?.origin;
+                let proof = receipt.to_tlog_proof().with_context(|| {
+                    format!("{origin} has no tlog-proofs: C2SP has no other hash than sha256")
+                })?;
+                proof.into_bytes()
+            }
+        })
     }
 }
 
@@ -126,26 +174,30 @@ pub fn event_name(tenant: &str, source: &str, id: &str) -> String {
 pub fn run(args: &ReceiptsArgs) -> Outcome {
     match &args.command {
         Action::Get { from, tenant, source, id, form, out } => {
-            let receipts = get(&*from.find()?.catalog()?, tenant, source, id)?;
-            write_receipts(&receipts, *form, out.as_deref())?;
+            let stores = from.find()?;
+            let receipts = get(&*stores.catalog()?, tenant, source, id)?;
+            match *form {
+                AnyForm::Event(form) => write_receipts(&receipts, form, out.as_deref())?,
+                AnyForm::Cose => cose::get(&receipts, &mut cose::Keys::of(&stores)?, out.as_deref())?,
+            }
         }
         Action::Derive(args) => derive::derive(args)?,
         Action::List(args) => list::list(args)?,
         Action::Export { from, out, form, tenant } => {
-            let catalog = from.find()?.catalog()?;
-            let exported = export(&*catalog, out, *form, tenant.as_deref())?;
+            let stores = from.find()?;
+            let catalog = stores.catalog()?;
             let mut said = io::stderr();
-            writeln!(
-                said,
-                "{} receipts of {} batches in {}; {} events wait for an anchor",
-                exported.receipts,
-                exported.batches,
-                out.display(),
-                exported.waiting
-            )?;
-            if exported.doubled > 0 {
-                let why = format!("{} events are proven more than once: look for *-2.*", exported.doubled);
-                return Err(anyhow::anyhow!(why).into());
+            match *form {
+                AnyForm::Event(form) => {
+                    let exported = export::export(&*catalog, out, form, tenant.as_deref())?;
+                    writeln!(said, "{}", exported.summary(out))?;
+                    exported.check()?;
+                }
+                AnyForm::Cose => {
+                    let mut keys = cose::Keys::of(&stores)?;
+                    let exported = cose::export(&*catalog, &mut keys, out, tenant.as_deref())?;
+                    writeln!(said, "{}", exported.summary(out))?;
+                }
             }
         }
     }
@@ -174,146 +226,37 @@ fn get(catalog: &dyn Catalog, tenant: &str, source: &str, id: &str) -> Result<Ve
 }
 
 fn write_receipts(receipts: &[Receipt], form: Form, out: Option<&Path>) -> Result<(), Failure> {
-    check_terminal(form, out)?;
     let mut bytes = Vec::new();
     for receipt in receipts {
         print(receipt, form, &mut bytes)?;
     }
+    write_out(&bytes, form != Form::Cbor, out)
+}
+
+/// Writes to a file, or to standard output, which may be a terminal only where it is text.
+fn write_out(bytes: &[u8], is_text: bool, out: Option<&Path>) -> Result<(), Failure> {
+    check_terminal(is_text, out)?;
     match out {
         Some(path) => fs::write(path, bytes).with_context(|| path.display().to_string())?,
-        None => io::stdout().write_all(&bytes)?,
+        None => io::stdout().write_all(bytes)?,
     }
     Ok(())
 }
 
-/// Whether receipts of this form may go where they would.
-fn check_terminal(form: Form, out: Option<&Path>) -> Result<(), Failure> {
-    if form == Form::Cbor && out.is_none() && io::stdout().is_terminal() {
+fn check_terminal(is_text: bool, out: Option<&Path>) -> Result<(), Failure> {
+    if !is_text && out.is_none() && io::stdout().is_terminal() {
         return Err(Failure::Usage("CBOR is not for terminals: give --out".to_owned()));
     }
     Ok(())
 }
 
 /// Writes a receipt that others may follow.
-fn print(receipt: &Receipt, form: Form, out: &mut impl Write) -> io::Result<()> {
-    out.write_all(&form.write(receipt))?;
-    if form == Form::Json { out.write_all(b"\n") } else { Ok(()) }
-}
-
-/// What an export did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Exported {
-    /// Receipts in the folder, each of another leaf.
-    pub receipts: u64,
-    /// Batches that were looked at.
-    pub batches: u64,
-    /// Events whose batch is not anchored yet.
-    pub waiting: u64,
-    /// Receipts of an event that has another one too: a broken promise.
-    pub doubled: u64,
-}
-
-/// Writes a JSON receipt of every anchored event into a folder; `progress` hears of every batch.
-///
-/// Goes leaf by leaf over the batches of all logs and not by the index of events: so each leaf has its own file, also
-/// one that should not be there.
-///
-/// # Errors
-/// The catalog is damaged, or the folder cannot be written.
-pub fn export_all(
-    catalog: &dyn Catalog,
-    out: &Path,
-    progress: &mut dyn FnMut(&Exported),
-) -> Result<Exported> {
-    export_from(catalog, &catalog.origins()?, out, Form::Json, None, progress)
-}
-
-fn export(catalog: &dyn Catalog, out: &Path, form: Form, tenant: Option<&str>) -> Result<Exported> {
-    let origins = catalog.origins()?;
-    let mut batches = 0;
-    for origin in &origins {
-        batches += catalog.log_size(origin)?;
+fn print(receipt: &Receipt, form: Form, out: &mut impl Write) -> Result<()> {
+    out.write_all(&form.write(receipt)?)?;
+    if form == Form::Json {
+        out.write_all(b"\n")?;
     }
-    let bar = ProgressBar::new(batches);
-    if io::stderr().is_terminal() {
-        let style = ProgressStyle::with_template("{bar:40} {pos} of {len} batches, {eta} left");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    } else {
-        bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
-    }
-    let outcome =
-        export_from(catalog, &origins, out, form, tenant, &mut |exported| bar.set_position(exported.batches));
-    bar.finish_and_clear();
-    outcome
-}
-
-fn export_from(
-    catalog: &dyn Catalog,
-    origins: &[Box<str>],
-    out: &Path,
-    form: Form,
-    tenant: Option<&str>,
-    progress: &mut dyn FnMut(&Exported),
-) -> Result<Exported> {
-    fs::create_dir_all(out).with_context(|| out.display().to_string())?;
-    let mut deriver = Deriver::new(catalog);
-    let mut exported = Exported::default();
-    for origin in origins {
-        for number in 0..catalog.log_size(origin)? {
-            let batch = catalog.batch(origin, number)?;
-            let batch = batch.with_context(|| format!("the catalog has no batch {number} of {origin}"))?;
-            for (index, statement) in (0..).zip(&batch.statements) {
-                let statement = Statement::decode(statement)
-                    .with_context(|| format!("leaf {index} of batch {number} of {origin}"))?;
-                let event = statement.event;
-                if tenant.is_some_and(|tenant| tenant != event.tenant) {
-                    continue;
-                }
-                let place = Place { origin: origin.clone(), number, index };
-                let Some(receipt) = deriver.receipt_of(&place)? else {
-                    exported.waiting += 1;
-                    continue;
-                };
-                let name = event_name(event.tenant, event.source, event.id);
-                let copy = write_file(out, &name, form, &receipt)?;
-                exported.receipts += 1;
-                exported.doubled += u64::from(copy > 1);
-            }
-            exported.batches += 1;
-            progress(&exported);
-        }
-    }
-    Ok(exported)
-}
-
-/// Writes a receipt under the first of NAME, NAME-2, NAME-3 … that is free or holds a receipt of the same leaf; returns
-/// which one it was.
-fn write_file(out: &Path, name: &str, form: Form, receipt: &Receipt) -> Result<u32> {
-    for copy in 1.. {
-        let suffix = if copy == 1 { String::new() } else { format!("-{copy}") };
-        let path = out.join(format!("{name}{suffix}.{}", form.ending()));
-        match fs::read(&path) {
-            Ok(old) if !is_same_leaf(&old, receipt) => continue,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
-        }
-        // Never half a receipt under a receipt's name.
-        let fresh = out.join(format!("{name}.{}.new", form.ending()));
-        fs::write(&fresh, form.write(receipt))
-            .and_then(|()| fs::rename(&fresh, &path))
-            .with_context(|| path.display().to_string())?;
-        return Ok(copy);
-    }
-    bail!("{name} has more receipts than can be counted")
-}
-
-/// Whether a file is an earlier receipt of the same leaf; its anchors may have become more since.
-fn is_same_leaf(old: &[u8], receipt: &Receipt) -> bool {
-    Receipt::parse(old).is_ok_and(|old| {
-        let (a, b) = (&old.batch, &receipt.batch);
-        old.statement == receipt.statement && a.header == b.header && a.index == b.index
-    })
+    Ok(())
 }
 
 #[cfg(test)]
@@ -327,31 +270,5 @@ mod tests {
         assert!(name.len() == 20 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
         assert_ne!(event_name("a", "bc", "d"), event_name("ab", "c", "d"));
         assert_ne!(event_name("a", "b", "cd"), event_name("a", "bc", "d"));
-    }
-
-    fn receipt() -> Receipt {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../schemas/vectors/receipts/good/block-of-mainnet.json");
-        Receipt::parse(&fs::read(path).unwrap()).unwrap()
-    }
-
-    #[test]
-    fn a_second_proof_of_an_event_stands_beside_the_first_and_an_export_again_adds_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = receipt();
-        let mut second = first.clone();
-        second.batch.index += 1;
-        for _ in 0..2 {
-            for form in [Form::Json, Form::Cbor] {
-                assert_eq!(write_file(folder.path(), "name", form, &first).unwrap(), 1);
-                assert_eq!(write_file(folder.path(), "name", form, &second).unwrap(), 2);
-            }
-        }
-        let mut names: Vec<_> =
-            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        assert_eq!(names, ["name-2.cbor", "name-2.json", "name.cbor", "name.json"]);
-        let read = |name: &str| Receipt::parse(&fs::read(folder.path().join(name)).unwrap()).unwrap();
-        assert_eq!((read("name.json"), read("name-2.cbor")), (first, second));
     }
 }

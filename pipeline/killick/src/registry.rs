@@ -5,7 +5,6 @@
 //! a page to log in, a refused password are no answers, and the question is asked again.
 
 use std::collections::HashSet;
-use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,13 +14,14 @@ use killick_stages::registry::{Lookup, SchemaId};
 use killick_stages::span::Span;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Url};
+use reqwest::{Client, Url};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tracing::{debug, info, warn};
 use zeroize::Zeroizing;
 
 use crate::secrets;
+use crate::web::{authorities, cause, is_here};
 
 /// Bytes in the longest answer: the longest schema, written in JSON, and what stands beside it.
 const LARGEST: usize = 2 * MAX_TEXT + (64 << 10);
@@ -30,8 +30,6 @@ const MOST_REFERENCES: usize = 64;
 /// Pause before a registry is asked once more for what it does not have: one of its replicas may be behind the one that
 /// gave the id away.
 const ONCE_MORE: Duration = Duration::from_millis(100);
-/// Bytes in the longest file of certificates.
-const LARGEST_CA: u64 = 16 << 20;
 /// The media type of Confluent's API.
 const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
@@ -142,23 +140,6 @@ impl Settings {
         ensure!(url.query().is_none() && url.fragment().is_none(), "url has a query or fragment");
         Ok(url)
     }
-}
-
-/// The certificates in a file.
-fn authorities(file: &Path) -> Result<Vec<Certificate>> {
-    let named = || format!("ca_file {}", file.display());
-    let about = std::fs::metadata(file).with_context(named)?;
-    ensure!(about.len() <= LARGEST_CA, "{}: {} bytes are too many", named(), about.len());
-    let found =
-        Certificate::from_pem_bundle(&std::fs::read(file).with_context(named)?).with_context(named)?;
-    ensure!(!found.is_empty(), "{}: there is no certificate in it", named());
-    Ok(found)
-}
-
-/// Whether an address is on this machine.
-fn is_here(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 struct Login {
@@ -461,18 +442,6 @@ struct Gathered {
 
 fn unexpected(url: &Url, reply: &Reply) -> RegistryError {
     RegistryError::Unexpected { url: url.as_str().into(), why: reply.excerpt() }
-}
-
-/// The innermost cause: what is around it says only that a request failed.
-fn cause(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    match error.source() {
-        Some(_) => innermost.to_string().escape_debug().to_string(),
-        None => "the request could not be made".to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -150,7 +150,8 @@ impl Site {
         let anchor_keys = secrets::make_anchor_keys(&keys, 1)?;
         let account = |key: &SecretKey| {
             let public_key = hex::encode(key.public().as_bytes());
-            devnet::Account { name: format!("k:{public_key}"), public_key, balance: 100_000_000 }
+            let (name, balance) = (format!("k:{public_key}"), devnet::Coins::whole(100_000_000));
+            devnet::Account { name, public_key, balance }
         };
         let mut network = devnet::Config {
             block_interval: plan.block_interval,

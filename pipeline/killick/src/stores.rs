@@ -1,5 +1,7 @@
 //! Where commands find the log and the catalog: in a folder, or on servers.
 
+mod keys;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use killick_kafka::KafkaReader;
 use killick_stages::ports::{Catalog, Reader};
 
 use crate::config::{Config, ConfigArgs, needed};
+pub use keys::{own_trust, read_trust};
 
 /// The log and the catalog that a command reads.
 #[derive(Debug, Args)]

@@ -35,15 +35,17 @@ const MANY: usize = 200;
 ///
 /// Examples: killick verify receipts/ --payload payloads/ --trust trust.json
 ///           killick verify receipts/ --trust trust.json --headers archive.bin
+///           killick verify event.tlog-proof --trust trust.json --level logged
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct VerifyArgs {
-    /// Receipts, JSON or CBOR; of a folder every *.json and *.cbor file in it. `-` is standard input.
+    /// Receipts, JSON or CBOR, or tlog-proofs, which get as far as `logged`; of a folder every *.json, *.cbor and
+    /// *.tlog-proof file in it. `-` is standard input.
     #[arg(required = true, value_name = "RECEIPT")]
     receipts: Vec<PathBuf>,
 
     /// The payload of the one receipt; or a folder of payloads that are named as the receipts are, without
-    /// .json or .cbor.
+    /// their endings.
     #[arg(long, value_name = "FILE")]
     payload: Option<PathBuf>,
 

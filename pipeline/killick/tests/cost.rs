@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chainweb::ChainId;
-use chainweb::devnet::{Account, Config, Devnet};
+use chainweb::devnet::{Account, Coins, Config, Devnet};
 use chainweb::pact::Command;
 use killick_proof::Algorithm;
 use killick_proof::checkpoint::Checkpoint;
@@ -74,7 +74,7 @@ fn recorded() -> Vec<(usize, u64)> {
 fn charged(command: &Command) -> u64 {
     let public_key = hex::encode(key().public().as_bytes());
     let mut config = Config { block_interval: Duration::ZERO, ..Config::default() };
-    config.accounts.push(Account { name: format!("k:{public_key}"), public_key, balance: 10 });
+    config.accounts.push(Account { name: format!("k:{public_key}"), public_key, balance: Coins::whole(10) });
     let devnet = Devnet::start(config).unwrap();
     devnet.send(ChainId(0), command).unwrap();
     loop {

@@ -5,6 +5,9 @@ use crate::encoding::MAX_COUNT;
 use crate::hash::{Algorithm, Hash};
 use crate::origin::{Origin, OriginError};
 
+/// Bytes in the longest header of a log whose hash is one of ours.
+pub const MAX_HEADER: usize = 512;
+
 /// One batch: which log it is in, which records it is made from, and the root over its statements.
 ///
 /// The header names its hash algorithm as the origin does; so only the origin is kept here.
@@ -187,6 +190,24 @@ mod tests {
         let bytes = header().encode().unwrap();
         assert_eq!(BatchHeader::decode(&bytes), Ok(header()));
         assert_eq!(header().id(), Ok(Some(Algorithm::Sha256.leaf(&bytes))));
+    }
+
+    #[test]
+    fn the_longest_header_is_within_its_bound() {
+        let origin = format!("{}/{MAX_COUNT}/sha512t_256/{MAX_COUNT}", "a".repeat(200));
+        let header = BatchHeader {
+            origin: Origin::parse(&origin).unwrap(),
+            number: MAX_COUNT,
+            first_offset: MAX_COUNT,
+            last_offset: MAX_COUNT,
+            first_time: i64::MIN,
+            last_time: i64::MAX,
+            leaf_count: MAX_COUNT,
+            duplicates: MAX_COUNT,
+            conflicts: MAX_COUNT,
+            ..header()
+        };
+        assert!(header.encode().unwrap().len() <= MAX_HEADER);
     }
 
     #[test]

@@ -121,15 +121,28 @@ impl Log {
         let size = reader.uint()?;
         let edge = reader.bytes()?;
         reader.finish()?;
+        let (hashes, rest) = edge.as_chunks();
+        if !rest.is_empty() {
+            let expected = Hash::LEN * size.count_ones() as usize;
+            return Err(LogError::Edge { size, expected, found: edge.len() });
+        }
+        Self::from_edge(algorithm, size, hashes.iter().copied().map(Hash::new).collect())
+    }
+
+    /// The log of so many leaves whose tree these complete subtrees make up, largest first.
+    ///
+    /// # Errors
+    /// [`LogError::TooLarge`], or [`LogError::Edge`] where it is not one hash for each bit set in the size.
+    pub fn from_edge(algorithm: Algorithm, size: u64, edge: Vec<Hash>) -> Result<Self, LogError> {
         if size > MAX_COUNT {
             return Err(LogError::TooLarge(size));
         }
         let expected = Hash::LEN * size.count_ones() as usize;
-        if edge.len() != expected {
-            return Err(LogError::Edge { size, expected, found: edge.len() });
+        let found = Hash::LEN * edge.len();
+        if found != expected {
+            return Err(LogError::Edge { size, expected, found });
         }
-        let (hashes, _) = edge.as_chunks();
-        Ok(Self { algorithm, size, edge: hashes.iter().copied().map(Hash::new).collect() })
+        Ok(Self { algorithm, size, edge })
     }
 }
 

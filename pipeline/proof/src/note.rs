@@ -186,6 +186,12 @@ impl SignerKey {
         Ok(self.secret.sign(&event.signing_bytes()?))
     }
 
+    /// Signs the `Sig_structure` of a COSE message (RFC 9052 section 4.4). It is no note and no event: no text begins with
+    /// its first byte.
+    pub(crate) fn sign_cose(&self, structure: &[u8]) -> [u8; SIGNATURE_LEN] {
+        self.secret.sign(structure)
+    }
+
     /// The key as text: whoever has it can sign.
     pub fn to_secret_text(&self) -> String {
         format!("{SECRET_PREFIX}{}+{:08x}+{}", self.name, self.id, base64(&typed(self.secret.seed())))

@@ -1,16 +1,16 @@
 //! The receipt: everything a stranger needs to check one event, as one file.
 //!
-//! There are two forms with the same members, JSON (bytes as base64url) and a deterministic CBOR map. Both are
-//! read strictly: [`Parts::parse`] tells what stands in a file, part by part, and [`crate::verify`] says what it
-//! proves. [`Receipt`] is a complete receipt, for whoever writes one. Receipts are not canonical: what names one
-//! is the batch id and the index.
+//! There are two forms with the same members, JSON (bytes as base64url) and a deterministic CBOR map; and one that
+//! others can read, too, and has no anchors, the C2SP `tlog-proof`. All are read strictly: [`Parts::parse`] tells what
+//! stands in a file, part by part, and [`crate::verify`] says what it proves. [`Receipt`] is a complete receipt, for
+//! whoever writes one. Receipts are not canonical: what names one is the batch id and the index.
 
 use crate::fault::{Fault, Part, Wrong};
 use crate::hash::Hash;
 use crate::json;
 use crate::members::{Members, bytes, hash, items, number, path, text};
-use crate::receipt_cbor;
 use crate::value::Value;
+use crate::{receipt_cbor, receipt_tlog};
 
 /// The value of `format` in the receipts of this version.
 pub const FORMAT: &str = "killick-receipt/1";
@@ -149,14 +149,17 @@ pub enum AnyAnchor {
 }
 
 impl Parts {
-    /// Reads a file in either form; a CBOR map tells itself by its first byte.
+    /// Reads a file in any form: a CBOR map tells itself by its first byte, a tlog-proof by its first line.
     ///
     /// # Errors
-    /// [`Fault`] where the file as a whole is wrong (too large, neither JSON nor CBOR, a member twice, no
-    /// `format`) or of a format that is not understood.
+    /// [`Fault`] where the file as a whole is wrong (too large, of no form, a member twice, no `format`) or of a
+    /// format that is not understood.
     pub fn parse(file: &[u8]) -> Result<Self, Fault> {
         if file.len() > MAX_RECEIPT {
             return Err(Fault::wrong(format_args!("a receipt has at most {MAX_RECEIPT} bytes")));
+        }
+        if receipt_tlog::is_one(file) {
+            return receipt_tlog::parse(file);
         }
         let is_cbor = file.first().is_some_and(|first| first >> 5 == 5);
         let value = if is_cbor {
@@ -225,10 +228,11 @@ impl From<Receipt> for Parts {
 }
 
 impl Receipt {
-    /// Reads a complete receipt in either form.
+    /// Reads a complete receipt, JSON or CBOR.
     ///
     /// # Errors
-    /// The first [`Fault`] of the file or any of its parts. What the receipt proves is not looked at.
+    /// The first [`Fault`] of the file or any of its parts, so for a tlog-proof its lack of anchors. What the receipt
+    /// proves is not looked at.
     pub fn parse(file: &[u8]) -> Result<Self, Fault> {
         Parts::parse(file)?.complete()
     }
@@ -241,6 +245,13 @@ impl Receipt {
     /// The receipt in deterministic CBOR (RFC 8949 section 4.2.1).
     pub fn to_cbor(&self) -> Vec<u8> {
         receipt_cbor::write(self)
+    }
+
+    /// The receipt as a C2SP `tlog-proof@v1`, without its anchors: the proof of the batch header in its log, with what
+    /// leads from the statement to the header as its extra data. `None` where the log has another hash than SHA-256,
+    /// the only one that C2SP has, or the header is none.
+    pub fn to_tlog_proof(&self) -> Option<String> {
+        receipt_tlog::write(self)
     }
 }
 

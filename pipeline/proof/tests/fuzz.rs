@@ -98,7 +98,14 @@ fn changed_receipts_break_nothing() {
         .map(|receipt| receipt.to_cbor())
         .collect();
     assert!(twins.len() > 10);
+    let proofs: Vec<_> = twins
+        .iter()
+        .filter_map(|twin| Receipt::parse(twin).ok()?.to_tlog_proof())
+        .map(String::into_bytes)
+        .collect();
+    assert!(proofs.len() > 5);
     inputs.extend(twins);
+    inputs.extend(proofs);
     inputs.push(include_bytes!("../../../schemas/vectors/receipts/trust.json").to_vec());
     run(targets::receipt, &inputs, 4_000);
 }

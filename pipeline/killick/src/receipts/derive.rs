@@ -1,13 +1,15 @@
 //! `killick receipts derive`: receipts from a message of the topic `proofs`, with nothing else.
 
-use std::io::Read;
+use std::io::{BufWriter, Read};
 
 use bytes::Bytes;
 use killick_proof::report::Level;
+use killick_proof::statement::Statement;
 use killick_proof::verify::Verifier;
 use killick_stages::derive::Receipts;
 use killick_stages::ready::{MAX_MESSAGE, ProofReady};
 
+use super::export::write_file;
 use super::*;
 
 #[derive(Debug, Args)]
@@ -26,7 +28,11 @@ pub(super) struct DeriveArgs {
 /// Writes the receipts of all events of the message's batch; none if anything in it is wrong.
 pub(super) fn derive(args: &DeriveArgs) -> Result<(), Failure> {
     let form = args.form;
-    check_terminal(form, args.out.as_deref())?;
+    check_terminal(form != Form::Cbor, args.out.as_deref())?;
+    if form == Form::TlogProof && args.out.is_none() {
+        let why = "tlog-proofs cannot follow one another: give --out";
+        return Err(Failure::Usage(why.to_owned()));
+    }
     let ready = ProofReady::decode(&read(&args.file)?).context("this is no message of `proofs`")?;
     let receipts = receipts_of(&ready).context("the message is wrong")?;
     if let Some(out) = &args.out {

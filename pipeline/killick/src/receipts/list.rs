@@ -1,14 +1,17 @@
 //! `killick receipts list`: the events of the catalog, page by page.
 
 use std::fmt;
+use std::io::BufWriter;
 use std::str::FromStr;
 
+use killick_proof::statement::Statement;
 use killick_stages::record::Micros;
 use serde_json::json;
 use time::macros::format_description;
 use time::{Date, OffsetDateTime};
 
 use super::*;
+use crate::cli::{Output, shown};
 use crate::verify::time::Time;
 
 /// Batches asked for at a time.

@@ -222,7 +222,7 @@ pub const AUDIT_TIME: Named = named(
     G,
     "s",
     "",
-    "When that audit began, in seconds since 1970; there once one has read all that it has to",
+    "When that audit began, in seconds since 1970; before the first that could read all that it has to, when its process did",
 );
 /// See [`Named::says`].
 pub const AUDIT_FAILURES: Named =
@@ -353,6 +353,11 @@ impl Audits {
         };
         all.failures.add(0, &[]);
         all
+    }
+
+    /// The process began at a time since 1970: until an audit has read all, the promise is as old as this.
+    pub fn begun(&self, at: Duration) {
+        self.time.record(at.as_secs_f64(), &[]);
     }
 
     /// One that began at a time since 1970 found this.

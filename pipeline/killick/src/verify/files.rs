@@ -23,17 +23,22 @@ pub fn expand(given: &[PathBuf]) -> Result<Vec<PathBuf>, Refusal> {
         let before = receipts.len();
         for entry in fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))? {
             let file = entry.with_context(|| format!("cannot read {}", path.display()))?.path();
-            let is_receipt = file.extension().is_some_and(|kind| kind == "json" || kind == "cbor");
-            if is_receipt && !file.is_dir() {
+            if is_receipt(&file) && !file.is_dir() {
                 receipts.push(file);
             }
         }
         if receipts.len() == before {
-            return Err(Refusal::Usage(format!("no *.json and no *.cbor in {}", path.display())));
+            let why = format!("no *.json, *.cbor or *.tlog-proof in {}", path.display());
+            return Err(Refusal::Usage(why));
         }
         receipts[before..].sort_unstable();
     }
     Ok(receipts)
+}
+
+/// Whether a file's name ends as that of a receipt does.
+fn is_receipt(file: &Path) -> bool {
+    file.extension().is_some_and(|kind| ["json", "cbor", "tlog-proof"].iter().any(|known| kind == *known))
 }
 
 /// Reads a receipt, at most one byte more than a receipt may have.
@@ -103,17 +108,14 @@ impl Payloads {
         Ok(Self::One(digest(path).with_context(|| format!("cannot read {}", path.display()))?))
     }
 
-    /// The payload of a receipt: in a folder the file with the receipt's name, without `.json` or `.cbor`.
+    /// The payload of a receipt: in a folder the file with the receipt's name, without its ending.
     pub(super) fn of(&self, receipt: &Path) -> Payload {
         let folder = match self {
             Self::None => return Payload::NotGiven,
             Self::One(digest) => return Payload::Digest(*digest),
             Self::Folder(folder) => folder,
         };
-        let name = match receipt.extension() {
-            Some(kind) if kind == "json" || kind == "cbor" => receipt.file_stem(),
-            _ => receipt.file_name(),
-        };
+        let name = if is_receipt(receipt) { receipt.file_stem() } else { receipt.file_name() };
         let path = folder.join(name.unwrap_or(OsStr::new("-")));
         match digest(&path) {
             Ok(digest) => Payload::Digest(digest),

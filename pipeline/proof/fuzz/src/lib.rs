@@ -46,6 +46,19 @@ pub fn receipt(data: &[u8]) {
     assert_eq!(report.level == Level::Trusted, report.not_after.is_some(), "a time is said at trusted alone");
     assert!(report.wrong().is_none() || report.held.is_none(), "a wrong receipt accuses nobody");
     let Ok(receipt) = Receipt::parse(data) else { return };
+    if let Some(proof) = receipt.to_tlog_proof()
+        && proof.len() <= MAX_RECEIPT
+    {
+        let proof = verify(proof.as_bytes());
+        assert!(
+            proof.level <= report.level.min(Level::Logged),
+            "a tlog-proof proves no more than its receipt"
+        );
+        assert!(
+            report.level < Level::Logged || proof.level == Level::Logged,
+            "and no less, as far as the log"
+        );
+    }
     let is_whole = Parts::parse(data).as_ref() == Ok(&Parts::from(receipt.clone()));
     for twin in [receipt.to_json().into_bytes(), receipt.to_cbor()] {
         if twin.len() <= MAX_RECEIPT {

@@ -45,6 +45,11 @@ impl<'o> Writer<'o> {
         self.head(5, len as u64)
     }
 
+    /// The head of a tag; the item that it is about follows.
+    pub fn tag(&mut self, number: u64) -> &mut Self {
+        self.head(6, number)
+    }
+
     /// Null.
     pub fn null(&mut self) -> &mut Self {
         self.0.push(0xf6);
