@@ -18,6 +18,8 @@ pub struct Progress {
     end: u64,
     /// The time of the last that was taken.
     last: Option<Micros>,
+    /// What stands below is done.
+    done: u64,
 }
 
 impl Progress {
@@ -41,6 +43,7 @@ impl Progress {
 
     /// What stands below `end` is done.
     pub fn done(&mut self, end: u64) {
+        self.done = self.done.max(end);
         if end >= self.end {
             self.waiting.clear();
         }
@@ -49,9 +52,9 @@ impl Progress {
         }
     }
 
-    /// Learns of what stands at `place`, before all that was taken.
+    /// Learns of what stands at `place`, before all that was taken; of what was done since it was asked for there is nothing to learn.
     pub fn learn(&mut self, place: u64, time: Micros) {
-        if self.first().is_none_or(|first| place < first) {
+        if place >= self.done && self.first().is_none_or(|first| place < first) {
             self.waiting.push_front((place, time));
             self.pass(place, time);
         }
@@ -107,6 +110,7 @@ mod tests {
         progress.learn(8, 6);
         assert_eq!((progress.first(), progress.oldest()), (Some(7), Some(5)));
         progress.done(10);
+        progress.learn(9, 7);
         assert_eq!(progress.oldest(), None);
     }
 

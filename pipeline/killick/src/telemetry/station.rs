@@ -229,9 +229,13 @@ impl Station {
         })
     }
 
-    /// Learns when the first event of that batch came.
+    /// Learns when the first event of that batch came, which waited when its stage was last asked; it may have been told of since, or be
+    /// another worker's.
     pub fn learn(&self, log: u32, batch: u64, time: Micros) {
-        self.seen().untold.entry(log).or_default().learn(batch, time);
+        let mut seen = self.seen();
+        if seen.inputs.contains_key(&Partition::new(route::BATCHES, log)) {
+            seen.untold.entry(log).or_default().learn(batch, time);
+        }
     }
 
     /// The worker has turned; what its stage alone knows is asked for now and then.
@@ -379,9 +383,8 @@ impl Station {
             "dedup" => outcome("duplicate", tally.duplicates),
             "prove" if input.topic.as_str() == route::ANCHORS => {
                 outcome("proven", tally.passed.events);
-                let mut seen = self.seen();
-                if let (Some(told), Some(untold)) = (tally.batches, seen.untold.get_mut(&input.number)) {
-                    untold.done(told);
+                if let Some(told) = tally.batches {
+                    self.seen().untold.entry(input.number).or_default().done(told);
                 }
             }
             _ => {}
@@ -442,4 +445,70 @@ fn first_event(batch: &[u8]) -> Option<(u64, Micros)> {
 fn code(headers: &[Header]) -> Option<&'static str> {
     let named = headers.iter().find(|header| header.name.ends_with("exception.class.name"))?;
     Code::ALL.into_iter().map(Code::name).find(|name| *name.as_bytes() == *named.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use killick_stages::stage::{Sum, Tally};
+
+    use super::*;
+    use crate::telemetry::health::Health;
+    use crate::telemetry::metrics::Metrics;
+
+    /// The worker of stage `prove` that has log 3, without telemetry to anywhere.
+    fn prove() -> Station {
+        let health = Arc::new(Health::new());
+        let metrics = Metrics::new(&health, opentelemetry_sdk::Resource::builder().build(), None).unwrap();
+        let shared = Shared {
+            counters: Arc::default(),
+            instruments: metrics.instruments(),
+            classes: Arc::default(),
+            traces: None,
+        };
+        let side = Side { figures: None, lags: Box::new(BTreeMap::new) };
+        let station = Station::new("prove", "0", side, shared);
+        [route::BATCHES, route::ANCHORS]
+            .iter()
+            .for_each(|topic| station.assigned(&Partition::new(*topic, 3)));
+        station
+    }
+
+    /// Commits that batches below `told` of log 3 were told of.
+    fn tells(station: &Station, told: u64) {
+        let input = Partition::new(route::ANCHORS, 3);
+        let tally = Tally { passed: Sum { events: 1, hashes: 0 }, batches: Some(told), ..Tally::default() };
+        let manifest = Manifest {
+            stage: "prove".into(),
+            input: input.clone(),
+            from: 0,
+            to: 1,
+            tally,
+            worker: "0".into(),
+        };
+        let output = Output::new(Partition::new(route::AUDIT, 0), Bytes::new(), manifest.encode());
+        let part = Part { outputs: vec![output], ..Part::default() };
+        station.wrote(&[(input, part)], Duration::ZERO, &Ok(()));
+    }
+
+    #[test]
+    fn a_batch_that_was_told_of_while_it_was_asked_for_does_not_wait() {
+        let station = prove();
+        station.turned(|| vec![Gauge::Log { number: 3, stored: 1, told: 0 }]);
+        assert_eq!(station.unknown(), Some((3, 0)));
+        tells(&station, 1);
+        station.learn(3, 0, now() - 9_000_000);
+        assert_eq!(station.oldest_event(now()), 0.0);
+        station.learn(3, 1, now() - 9_000_000);
+        assert!(station.oldest_event(now()) >= 9.0, "the next one was not told of");
+    }
+
+    #[test]
+    fn a_batch_whose_log_went_to_another_worker_does_not_wait_here() {
+        let station = prove();
+        station.turned(|| vec![Gauge::Log { number: 3, stored: 1, told: 0 }]);
+        [route::BATCHES, route::ANCHORS].iter().for_each(|topic| station.revoked(&Partition::new(*topic, 3)));
+        station.learn(3, 0, now() - 9_000_000);
+        assert_eq!(station.oldest_event(now()), 0.0);
+    }
 }
