@@ -452,13 +452,13 @@ mod tests {
     use bytes::Bytes;
     use killick_stages::stage::{Sum, Tally};
 
+    use super::super::health::Health;
+    use super::super::metrics::Metrics;
     use super::*;
-    use crate::telemetry::health::Health;
-    use crate::telemetry::metrics::Metrics;
 
     /// The worker of stage `prove` that has log 3, without telemetry to anywhere.
     fn prove() -> Station {
-        let health = Arc::new(Health::new());
+        let health = Arc::<Health>::default();
         let metrics = Metrics::new(&health, opentelemetry_sdk::Resource::builder().build(), None).unwrap();
         let shared = Shared {
             counters: Arc::default(),
