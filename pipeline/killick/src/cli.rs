@@ -11,8 +11,8 @@ use crate::config::ConfigError;
 use crate::input::OpenError;
 use crate::telemetry::{self, Otlp};
 use crate::{
-    anchors, audit, backup, catalog, config, demo, devnet, doctor, fsck, keys, logs, monitor, plan, produce,
-    reanchor, receipts, rejected, run, topics, trust, verify,
+    anchors, audit, backup, bench, catalog, config, demo, devnet, doctor, fsck, keys, logs, monitor, plan,
+    produce, reanchor, receipts, rejected, run, topics, trust, verify,
 };
 
 /// Exit status of a call that makes no sense.
@@ -76,7 +76,7 @@ struct Cli {
     )]
     log_format: LogFormat,
 
-    /// What is logged: error, warn, info, debug, trace, also by module. Default: info for `run` and `devnet`, else warn.
+    /// What is logged: error, warn, info, debug, trace, also by module. Default: info for `run` and `devnet`, error for `bench`, else warn.
     #[arg(long, global = true, value_name = "FILTER", env = "KILLICK_LOG", help_heading = "Logging")]
     log: Option<String>,
 
@@ -103,6 +103,7 @@ enum Command {
     Fsck(fsck::FsckArgs),
     Doctor(doctor::DoctorArgs),
     Plan(plan::PlanArgs),
+    Bench(bench::BenchArgs),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     Topics(topics::TopicsCommand),
@@ -150,6 +151,7 @@ pub fn main() -> ExitCode {
         Command::Audit(args) => audit::run(&args, otlp),
         Command::Fsck(args) => fsck::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => backup::restore(&args),
@@ -203,7 +205,12 @@ fn log(cli: &Cli, otlp: &Otlp) -> Result<(), String> {
         Command::Monitor(args) => args.goes_on(),
         _ => false,
     };
-    let default = if is_service { "info" } else { "warn" };
+    let default = match &cli.command {
+        // Its development networks need not say each time what they are.
+        Command::Bench(_) => "error",
+        _ if is_service => "info",
+        _ => "warn",
+    };
     // Whoever waits for the catalog says so, with the cause; the driver need not at each try.
     let default = format!("{default},scylla::cluster::metadata::cc_establisher=off");
     let filter = cli.log.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(&default);

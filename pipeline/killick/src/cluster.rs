@@ -26,6 +26,7 @@ use crate::crew::{Crew, Hand};
 use crate::office::World;
 use crate::registry::Registry;
 use crate::telemetry::{Side, Telemetry};
+use crate::worker::Tap;
 use crate::{reanchor, secrets};
 
 /// Between two looks for brokers that are away; one look takes some seconds itself.
@@ -59,7 +60,7 @@ struct Job {
 }
 
 impl Cluster {
-    /// Puts the stages to work; none named: all.
+    /// Puts the stages to work; none named: all. `tap` sees what each of them commits.
     ///
     /// Waits for brokers that are away, until `stop` is cancelled: then nobody is at work.
     ///
@@ -72,6 +73,7 @@ impl Cluster {
         runtime: &Handle,
         stop: &CancellationToken,
         telemetry: Arc<Telemetry>,
+        tap: Option<Tap>,
     ) -> Result<Self> {
         let kafka = needed(config.kafka.as_ref(), "kafka", "where is the log? (or give --embedded DIR)")?;
         let deployment = Deployment::new(&config.deployment)?;
@@ -97,7 +99,7 @@ impl Cluster {
             cluster.figures.push((slot.clone(), log.figures()));
             let side = Side::of_brokers(log.figures());
             let hand = Hand { name, group, slot, stage, log, side };
-            cluster.crew.hire(hand, (runtime, &world), deployment.logs(), None)?;
+            cluster.crew.hire(hand, (runtime, &world), deployment.logs(), tap.clone())?;
         }
         cluster.crew.is_complete(world.catalog, &deployment, runtime)?;
         let names: Vec<_> = cluster.figures.iter().map(|(name, _)| name.as_str()).collect();

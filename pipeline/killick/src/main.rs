@@ -3,6 +3,7 @@
 mod anchors;
 mod audit;
 mod backup;
+mod bench;
 mod catalog;
 mod cli;
 mod cluster;

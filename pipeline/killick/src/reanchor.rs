@@ -258,7 +258,8 @@ pub fn run(args: &ReanchorArgs) -> Outcome {
                 kafka.slot = Some(format!("{slot}.now"));
             }
             let catalog = stores::catalog_of(&config)?;
-            let mut cluster = Cluster::start(&config, &stages, runtime.handle(), &stop, Arc::default())?;
+            let mut cluster =
+                Cluster::start(&config, &stages, runtime.handle(), &stop, Arc::default(), None)?;
             let kafka = needed(config.kafka.as_ref(), "kafka", "where is the log?")?;
             let producer = KafkaProducer::open(kafka, "reanchor")?;
             let folder =

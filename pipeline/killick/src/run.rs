@@ -185,7 +185,8 @@ fn run_on_servers(args: &RunArgs, config: &Config, otlp: Otlp) -> Outcome {
     let stop = CancellationToken::new();
     process::drain_at_signals(runtime.handle(), stop.clone())?;
     let telemetry = Telemetry::begin(config, otlp, runtime.handle(), stop.clone())?;
-    let mut cluster = Cluster::start(config, &args.stages, runtime.handle(), &stop, Arc::clone(&telemetry))?;
+    let mut cluster =
+        Cluster::start(config, &args.stages, runtime.handle(), &stop, Arc::clone(&telemetry), None)?;
     let mut reported = Instant::now();
     while !stop.is_cancelled() && !cluster.stopping().is_cancelled() {
         telemetry.health().turned();
