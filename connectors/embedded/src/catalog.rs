@@ -1,12 +1,13 @@
 //! The catalog: what receipts are derived from, in one file beside the log.
 //!
 //! Keys are texts and numbers in an order that serves the reading: a zero byte ends a text (texts have no control
-//! characters), numbers are big-endian. The events of a batch are inserted in the order of their keys, so that devices
-//! which count their events cost little. Puts that wait at the same time share one durable write.
+//! characters), numbers are big-endian. Where events are stands in sorted pages of its own: see `catalog/places.rs`. Puts that
+//! wait at the same time share one durable write.
 
 mod copy;
+mod places;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,14 +18,16 @@ use killick_proof::checkpoint::Checkpoint;
 use killick_proof::log::{Log, NodeId};
 use killick_proof::note::Note;
 use killick_proof::statement::Statement;
+use killick_proof::{Algorithm, Hash};
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
 use killick_stages::series::{MAX_SERIES, OWN, is_series_name};
-use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use sha2::{Digest, Sha256};
 
 use crate::folder::Folder;
 use crate::store::{Disk, Store};
 pub use copy::CatalogAt;
+use places::{Entry, Fingerprints, PLACES, RUNS};
 
 /// origin, number → the batch
 const BATCHES: Bytewise = TableDefinition::new("batches");
@@ -36,13 +39,16 @@ const NODES: Bytewise = TableDefinition::new("nodes");
 const ANCHORS: Bytewise = TableDefinition::new("anchors");
 /// origin, series, size, rank, digest of the value → checkpoint and anchor, in every other series
 const SERIES: Bytewise = TableDefinition::new("series");
-/// tenant, source, id, origin, number, index → nothing
-const EVENTS: Bytewise = TableDefinition::new("events");
+/// tenant, source, id, origin, number, index → nothing, of the batches that an earlier program put
+const EVENTS: Bytewise = TableDefinition::new("events by name");
+/// Nothing. An earlier program had [`EVENTS`] under this name: it does not open a table of another type, and so does not go
+/// on where it would not find what is in [`PLACES`].
+const BARRIER: TableDefinition<'static, u64, u64> = TableDefinition::new("events");
 /// tenant, day, origin, number → nothing
 const DAYS: Bytewise = TableDefinition::new("days");
 
 /// All of them.
-const TABLES: [Bytewise; 7] = [BATCHES, LOGS, NODES, ANCHORS, SERIES, EVENTS, DAYS];
+const TABLES: [Bytewise; 9] = [BATCHES, LOGS, NODES, ANCHORS, SERIES, EVENTS, RUNS, PLACES, DAYS];
 
 type Bytewise = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Key = Vec<u8>;
@@ -72,10 +78,9 @@ struct Queue {
     is_led: bool,
 }
 
-#[derive(Clone)]
 enum Put {
-    Batch(Arc<BatchRecord>),
-    Anchor(Arc<AnchorRecord>),
+    Batch(Prepared),
+    Anchor(AnchorRecord),
 }
 
 impl EmbeddedCatalog {
@@ -114,6 +119,13 @@ impl EmbeddedCatalog {
         // Reading wants every table to be there.
         store.with(|database| {
             let write = database.begin_write().map_err(failed)?;
+            let barrier = write.open_table(BARRIER).map(drop);
+            if let Err(TableError::TableTypeMismatch { .. }) = barrier {
+                write.rename_table(BARRIER, EVENTS).map_err(failed)?;
+                write.open_table(BARRIER).map_err(failed)?;
+            } else {
+                barrier.map_err(failed)?;
+            }
             for table in TABLES {
                 write.open_table(table).map_err(failed)?;
             }
@@ -208,6 +220,50 @@ impl EmbeddedCatalog {
             Ok(found)
         })
     }
+
+    /// Where the index has an event.
+    fn found(&self, tenant: &str, source: &str, id: &str) -> Result<Vec<Place>, CatalogError> {
+        self.0.store.with(|database| {
+            let read = database.begin_read().map_err(failed)?;
+            let runs = read.open_table(RUNS).map_err(failed)?;
+            let places = read.open_table(PLACES).map_err(failed)?;
+            let batches = read.open_table(BATCHES).map_err(failed)?;
+            let fingerprint = Fingerprints::default().of(tenant, source, id);
+            let mut found = Vec::new();
+            for (run, index) in places::look(&places, places::count(&runs)?, fingerprint)? {
+                let batch_key = runs.get(run.to_be_bytes().as_slice()).map_err(failed)?;
+                let batch_key = batch_key.ok_or_else(|| damaged("a run of the index of events"))?;
+                let mut batch_key = batch_key.value();
+                let batch = batches.get(batch_key).map_err(failed)?;
+                let statement = batch.as_ref().and_then(|batch| statement_of(batch.value(), index));
+                // Another event may have the same fingerprint.
+                if statement
+                    .is_some_and(|it| (it.event.tenant, it.event.source, it.event.id) == (tenant, source, id))
+                {
+                    let origin = text(&mut batch_key)?;
+                    let number =
+                        batch_key.try_get_u64().map_err(|_| damaged("a run of the index of events"))?;
+                    found.push(Place { origin, number, index });
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Where an earlier program has put an event.
+    fn found_of_old(&self, tenant: &str, source: &str, id: &str) -> Result<Vec<Place>, CatalogError> {
+        let prefix = [key(tenant), key(source), key(id)].concat();
+        let places = self.keys(EVENTS, &prefix, &[], 16)?.into_iter().map(|(rest, _)| {
+            let mut rest = rest.as_slice();
+            let origin = text(&mut rest)?;
+            let (number, index) = (rest.try_get_u64(), rest.try_get_u64());
+            let (Ok(number), Ok(index)) = (number, index) else {
+                return Err(damaged("the place of an event"));
+            };
+            Ok(Place { origin, number, index })
+        });
+        places.collect()
+    }
 }
 
 impl Shared {
@@ -259,11 +315,11 @@ impl Shared {
 
 impl Catalog for EmbeddedCatalog {
     fn put_batch(&self, batch: &BatchRecord) -> Result<(), CatalogError> {
-        self.put(Put::Batch(Arc::new(batch.clone())))
+        self.put(Put::Batch(Prepared::new(batch)?))
     }
 
     fn put_anchor(&self, anchor: &AnchorRecord) -> Result<(), CatalogError> {
-        self.put(Put::Anchor(Arc::new(anchor.clone())))
+        self.put(Put::Anchor(anchor.clone()))
     }
 
     fn origins(&self) -> Result<Vec<Box<str>>, CatalogError> {
@@ -318,17 +374,11 @@ impl Catalog for EmbeddedCatalog {
         if [tenant, source, id].iter().any(|text| text.contains('\0')) {
             return Ok(Vec::new()); // no event is named so, and the key would be another's
         }
-        let prefix = [key(tenant), key(source), key(id)].concat();
-        let places = self.keys(EVENTS, &prefix, &[], 16)?.into_iter().map(|(rest, _)| {
-            let mut rest = rest.as_slice();
-            let origin = text(&mut rest)?;
-            let (number, index) = (rest.try_get_u64(), rest.try_get_u64());
-            let (Ok(number), Ok(index)) = (number, index) else {
-                return Err(damaged("the place of an event"));
-            };
-            Ok(Place { origin, number, index })
-        });
-        places.collect()
+        let mut places = self.found(tenant, source, id)?;
+        places.extend(self.found_of_old(tenant, source, id)?);
+        places.sort_unstable();
+        places.dedup();
+        Ok(places)
     }
 
     fn list(
@@ -353,61 +403,93 @@ impl Catalog for EmbeddedCatalog {
     }
 }
 
-fn put_batch(write: &WriteTransaction, batch: &BatchRecord) -> Result<(), CatalogError> {
-    let refused = |why: &dyn std::fmt::Display| damaged(&format!("a batch was given that {why}"));
-    let header = BatchHeader::decode(&batch.header)
-        .map_err(|error| refused(&format!("has no good header: {error}")))?;
-    let origin = header.origin.as_str();
-    let algorithm = header.algorithm().ok_or_else(|| refused(&"names an unknown hash"))?;
-    let bytes = encode_batch(batch);
+/// A batch as it is written: what can be made of it alone, before it is its turn.
+struct Prepared {
+    origin: Box<str>,
+    number: u64,
+    algorithm: Algorithm,
+    leaf: Hash,
+    row: Vec<u8>,
+    /// Rows of [`DAYS`].
+    days: BTreeSet<Key>,
+    /// Ascending.
+    entries: Vec<Entry>,
+}
+
+impl Prepared {
+    fn new(batch: &BatchRecord) -> Result<Self, CatalogError> {
+        let header = BatchHeader::decode(&batch.header)
+            .map_err(|error| refused(&format_args!("has no good header: {error}")))?;
+        let origin = header.origin.as_str();
+        let algorithm = header.algorithm().ok_or_else(|| refused(&"names an unknown hash"))?;
+        let day = i32::try_from(header.first_time.div_euclid(DAY)).map_err(|error| refused(&error))?;
+        let mut days = BTreeSet::new();
+        let mut entries = Vec::with_capacity(batch.statements.len());
+        let mut fingerprints = Fingerprints::default();
+        let mut last_tenant = None;
+        for (index, statement) in (0_u64..).zip(&batch.statements) {
+            let event = Statement::decode(statement).map_err(|error| refused(&error))?.event;
+            let fingerprint = fingerprints.of(event.tenant, event.source, event.id);
+            let entry = Entry::new(fingerprint, index);
+            entries.push(entry.ok_or_else(|| refused(&"has more leaves than the index takes"))?);
+            if last_tenant != Some(event.tenant) {
+                last_tenant = Some(event.tenant);
+                days.insert([day_key(event.tenant, day), numbered(origin, header.number)].concat());
+            }
+        }
+        entries.sort_unstable();
+        Ok(Self {
+            origin: origin.into(),
+            number: header.number,
+            algorithm,
+            leaf: algorithm.leaf(&batch.header),
+            row: encode_batch(batch),
+            days,
+            entries,
+        })
+    }
+}
+
+fn refused(why: &dyn std::fmt::Display) -> CatalogError {
+    damaged(&format!("a batch was given that {why}"))
+}
+
+fn put_batch(write: &WriteTransaction, batch: &Prepared) -> Result<(), CatalogError> {
+    let Prepared { origin, number, .. } = batch;
+    let batch_key = numbered(origin, *number);
     let mut batches = write.open_table(BATCHES).map_err(failed)?;
-    let batch_key = numbered(origin, header.number);
     if let Some(stored) = batches.get(batch_key.as_slice()).map_err(failed)? {
-        let same = stored.value() == bytes;
+        let same = stored.value() == batch.row;
         return if same {
             Ok(())
         } else {
-            Err(CatalogError::Conflict(format!("batch {} of {origin}", header.number)))
+            Err(CatalogError::Conflict(format!("batch {number} of {origin}")))
         };
     }
     let mut logs = write.open_table(LOGS).map_err(failed)?;
-    let state =
-        logs.get(key(origin).as_slice()).map_err(failed)?.map(|state| decode_log(origin, state.value()));
-    let mut log = state.unwrap_or_else(|| Ok(Log::new(algorithm)))?;
-    if log.size() != header.number {
-        let (size, number) = (log.size(), header.number);
+    let log_key = key(origin);
+    let state = logs.get(log_key.as_slice()).map_err(failed)?.map(|state| decode_log(origin, state.value()));
+    let mut log = state.unwrap_or_else(|| Ok(Log::new(batch.algorithm)))?;
+    if log.size() != *number {
+        let size = log.size();
         return Err(CatalogError::Conflict(format!("next batch of {origin}: {size}, and not {number}")));
     }
     let mut made: Vec<(NodeId, [u8; 32])> = Vec::new();
-    log.append(algorithm.leaf(&batch.header), |id, hash| made.push((id, *hash.as_bytes())))
-        .map_err(|error| refused(&error))?;
+    log.append(batch.leaf, |id, hash| made.push((id, *hash.as_bytes()))).map_err(|error| refused(&error))?;
     let mut nodes = write.open_table(NODES).map_err(failed)?;
     for (id, hash) in made {
         let level = u8::try_from(id.level).map_err(|error| refused(&error))?;
         nodes.insert(node(origin, level, id.index).as_slice(), hash.as_slice()).map_err(failed)?;
     }
-    let mut places = Vec::with_capacity(batch.statements.len());
     let mut days = write.open_table(DAYS).map_err(failed)?;
-    let mut last_tenant = None;
-    for (index, statement) in (0_u64..).zip(&batch.statements) {
-        let event = Statement::decode(statement).map_err(|error| refused(&error))?.event;
-        let mut place = [key(event.tenant), key(event.source), key(event.id), batch_key.clone()].concat();
-        place.put_u64(index);
-        places.push(place);
-        if last_tenant != Some(event.tenant) {
-            last_tenant = Some(event.tenant);
-            let day = i32::try_from(header.first_time.div_euclid(DAY)).map_err(|error| refused(&error))?;
-            let of_day = [day_key(event.tenant, day), batch_key.clone()].concat();
-            days.insert(of_day.as_slice(), [].as_slice()).map_err(failed)?;
-        }
+    for day in &batch.days {
+        days.insert(day.as_slice(), [].as_slice()).map_err(failed)?;
     }
-    places.sort_unstable();
-    let mut events = write.open_table(EVENTS).map_err(failed)?;
-    for place in places {
-        events.insert(place.as_slice(), [].as_slice()).map_err(failed)?;
-    }
-    batches.insert(batch_key.as_slice(), bytes.as_slice()).map_err(failed)?;
-    logs.insert(key(origin).as_slice(), log.encode().as_slice()).map_err(failed)?;
+    let mut runs = write.open_table(RUNS).map_err(failed)?;
+    let mut places = write.open_table(PLACES).map_err(failed)?;
+    places::add(&mut runs, &mut places, &batch_key, &batch.entries)?;
+    batches.insert(batch_key.as_slice(), batch.row.as_slice()).map_err(failed)?;
+    logs.insert(log_key.as_slice(), log.encode().as_slice()).map_err(failed)?;
     Ok(())
 }
 
@@ -552,6 +634,21 @@ fn decode_batch(mut bytes: Bytes) -> Option<BatchRecord> {
         statements.push(take_bytes(&mut bytes)?);
     }
     Some(BatchRecord { header, statements, edge, checkpoint })
+}
+
+/// One statement of an encoded batch.
+fn statement_of(batch: &[u8], index: u64) -> Option<Statement<'_>> {
+    let mut rest = batch;
+    for _ in 0..3 + index {
+        rest = take_part(rest)?.1;
+    }
+    Statement::decode(take_part(rest)?.0).ok()
+}
+
+/// The first part of an encoded batch, and what is behind it.
+fn take_part(from: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = from.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)
 }
 
 fn decode_anchor(origin: &str, series: &str, mut bytes: Bytes) -> Option<AnchorRecord> {

@@ -1,10 +1,12 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use killick_contract::catalog::{Maker, names};
-use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError};
+use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
+use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::EmbeddedCatalog;
+use super::{BARRIER, Bytewise, EVENTS, EmbeddedCatalog, PLACES, RUNS, key, numbered};
 use crate::faults::{Faults, Mode};
 use crate::folder::Folder;
 use crate::store::Disk;
@@ -158,4 +160,121 @@ fn a_copy_is_the_catalog_of_its_instant_whatever_is_put_meanwhile() {
         copied.put_anchor(&elsewhere(anchor)).unwrap();
     }
     check(&copied, &batches);
+}
+
+/// All rows of a table of a catalog that nobody has open.
+fn rows(place: &Path, table: Bytewise) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let database = redb::Database::open(place.join("catalog.redb")).unwrap();
+    let table = database.begin_read().unwrap().open_table(table).unwrap();
+    let rows = table.iter().unwrap().map(|row| row.unwrap());
+    rows.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).collect()
+}
+
+#[test]
+fn an_effect_that_fails_while_the_index_is_merged_changes_nothing_of_it() {
+    let mut made = Maker::new(ORIGIN);
+    let batches: Vec<_> = (0..10).map(|_| made.batch(0, &["t"], 300)).collect();
+    let before = tempfile::tempdir().unwrap();
+    let catalog = open(before.path(), &Faults::none());
+    batches[..6].iter().for_each(|batch| catalog.put_batch(batch).unwrap());
+    drop(catalog);
+    let run = |faults: &Faults| {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::copy(before.path().join("catalog.redb"), place.path().join("catalog.redb")).unwrap();
+        let mut catalog = open(place.path(), faults);
+        for batch in &batches[6..] {
+            let mut restart = || open(place.path(), faults);
+            catalog = put(catalog, &mut restart, |catalog| catalog.put_batch(batch));
+        }
+        drop(catalog);
+        [RUNS, PLACES].map(|table| rows(place.path(), table))
+    };
+    let wanted = run(&Faults::none());
+    assert!(wanted[1].iter().any(|(key, _)| key[0] == 1), "something is merged");
+    for mode in [Mode::Before, Mode::Half, Mode::After] {
+        for effect in 1.. {
+            let faults = Faults::at(&[(effect, mode)]);
+            assert!(run(&faults) == wanted, "effect {effect}, {mode:?}");
+            if faults.count() < effect {
+                assert!(effect > 20, "only {effect} effects");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn an_event_that_is_in_several_batches_is_found_in_each() {
+    let place = tempfile::tempdir().unwrap();
+    let origins = ["faults.example/1/sha256/0", "faults.example/1/sha256/1", "faults.example/2/sha256/0"];
+    let mut makers = origins.map(Maker::new);
+    let mut wanted: BTreeMap<(String, String, String), Vec<Place>> = BTreeMap::new();
+    let mut all: Vec<bytes::Bytes> = Vec::new();
+    for round in 0..5_u64 {
+        let catalog = open(place.path(), &Faults::none());
+        for turn in 0..120_u64 {
+            let log = usize::try_from(turn * turn % 7 % 3).unwrap();
+            let mut batch = makers[log].batch(0, &["t", "u"], 1 + turn % 4);
+            if turn % 5 == 4 {
+                batch.statements.push(all[all.len() * usize::try_from(turn).unwrap() / 130].clone());
+            }
+            all.extend(batch.statements.iter().cloned());
+            catalog.put_batch(&batch).unwrap();
+            let number = catalog.log_size(origins[log]).unwrap() - 1;
+            for (index, name) in (0..).zip(names(&batch)) {
+                let place = Place { origin: origins[log].into(), number, index };
+                wanted.entry(name).or_default().push(place);
+            }
+        }
+        for ((tenant, source, id), places) in &mut wanted {
+            places.sort_unstable();
+            assert_eq!(&catalog.find(tenant, source, id).unwrap(), places, "round {round}");
+            assert_eq!(catalog.find(tenant, id, source).unwrap(), []);
+        }
+    }
+    assert!(wanted.values().any(|places| places.len() > 1));
+}
+
+#[test]
+fn a_folder_of_an_earlier_program_opens_and_its_events_are_found() {
+    /// The index of earlier programs, under the name that it had there.
+    const BY_NAME: Bytewise = TableDefinition::new("events");
+    let place = tempfile::tempdir().unwrap();
+    let faults = Faults::none();
+    let mut made = Maker::new(ORIGIN);
+    let batches: Vec<_> = (0..20).map(|_| made.batch(0, &["t", "u"], 5)).collect();
+    let catalog = open(place.path(), &faults);
+    batches[..10].iter().for_each(|batch| catalog.put_batch(batch).unwrap());
+    drop(catalog);
+    let database = redb::Database::open(place.path().join("catalog.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    for table in [RUNS, PLACES, EVENTS] {
+        assert!(write.delete_table(table).unwrap());
+    }
+    assert!(write.delete_table(BARRIER).unwrap());
+    for (number, batch) in (0_u64..).zip(&batches[..10]) {
+        for (index, (tenant, source, id)) in (0_u64..).zip(names(batch)) {
+            let of_event = [key(&tenant), key(&source), key(&id), numbered(ORIGIN, number)].concat();
+            let row = [&of_event[..], &index.to_be_bytes()].concat();
+            write.open_table(BY_NAME).unwrap().insert(row.as_slice(), [].as_slice()).unwrap();
+        }
+    }
+    write.commit().unwrap();
+    drop(database);
+    for half in [&batches[10..15], &batches[15..]] {
+        let catalog = open(place.path(), &faults);
+        half.iter().for_each(|batch| catalog.put_batch(batch).unwrap());
+        let size = catalog.log_size(ORIGIN).unwrap();
+        for (number, batch) in (0..size).zip(&batches) {
+            for (index, (tenant, source, id)) in (0..).zip(names(batch)) {
+                let wanted = Place { origin: ORIGIN.into(), number, index };
+                assert_eq!(catalog.find(&tenant, &source, &id).unwrap(), [wanted]);
+            }
+        }
+    }
+    // Nothing was added to the old index, and who knows only that one does not go on.
+    assert_eq!(rows(place.path(), EVENTS).len(), 50);
+    let database = redb::Database::open(place.path().join("catalog.redb")).unwrap();
+    let refused = database.begin_write().unwrap().open_table(BY_NAME).map(drop);
+    assert!(matches!(refused, Err(redb::TableError::TableTypeMismatch { .. })), "{refused:?}");
 }
