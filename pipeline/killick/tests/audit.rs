@@ -173,7 +173,7 @@ fn a_manifest_too_many_and_a_record_too_many_are_told_of() {
     assert_eq!(alone[0]["finding"], "overlap");
 }
 
-const TABLES: [&str; 6] = ["batches", "logs", "nodes", "anchors", "events", "days"];
+const TABLES: [&str; 7] = ["batches", "logs", "nodes", "anchors", "runs", "places", "days"];
 
 type Bytewise = TableDefinition<'static, &'static [u8], &'static [u8]>;
 

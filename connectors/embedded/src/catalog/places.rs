@@ -104,9 +104,6 @@ pub(super) fn add(
     entries: &[Entry],
 ) -> Result<(), CatalogError> {
     let run = count(runs)?;
-    if run >> RUN > 0 {
-        return Err(damaged("the number of runs"));
-    }
     runs.insert(run.to_be_bytes().as_slice(), batch).map_err(failed)?;
     write(places, Segment { level: 0, number: run }, entries.iter().map(|entry| entry.of(run)))?;
     let count = run + 1;
@@ -121,8 +118,9 @@ pub(super) fn add(
 /// How many runs there are.
 pub(super) fn count(runs: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<u64, CatalogError> {
     let Some((last, _)) = runs.last().map_err(failed)? else { return Ok(0) };
-    let last = last.value().try_into().map_err(|_| damaged("a run of the index of events"))?;
-    Ok(u64::from_be_bytes(last).saturating_add(1))
+    let last: Option<[u8; 8]> = last.value().try_into().ok();
+    let count = last.map(u64::from_be_bytes).and_then(|last| last.checked_add(1));
+    count.filter(|count| count >> RUN == 0).ok_or_else(|| damaged("the last run of the index of events"))
 }
 
 /// The runs and leaves where an event with this fingerprint may be, of the first `count` runs.
