@@ -215,7 +215,7 @@ impl Maker {
 }
 
 impl AnchorMaker {
-    fn make(&self, checkpoint: &str, log: Option<AnchorLog>) -> Anchor {
+    pub fn make(&self, checkpoint: &str, log: Option<AnchorLog>) -> Anchor {
         let size = "3\nTszzRgjTG6xce+z2AG31kAXYKBgQVtCSCE40HmuwBb0=\n";
         let others = [format!("a.example/1/sha256/0\n{size}"), format!("z.example/1/sha256/0\n{size}")];
         let tree = AnchorTree::new(self.algorithm, vec![&others[1], checkpoint, &others[0]]).unwrap();
