@@ -10,9 +10,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use killick_proof::hash::sha256;
 use killick_proof::statement::{Attestation, Statement};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::deployment::{Deployment, identity_hash};
 use crate::frame::{AcceptedEvent, AcceptedFrame, Copy, UniqueFrame};
@@ -175,15 +175,12 @@ struct Sorted {
 fn fingerprint(seed: &[u8], statement: &Statement<'_>) -> (Key, Tag) {
     let event = &statement.event;
     let name = identity_hash(seed, event.tenant, event.source, event.id);
-    let mut said = Sha256::new();
-    said.update(event.time.to_be_bytes());
-    said.update(event.digest.as_bytes());
-    match statement.attestation {
-        Attestation::Signed { key, .. } => said.update([&[1][..], key].concat()),
-        Attestation::Unsigned { .. } => said.update([0]),
-    }
-    said.update(event.kind);
-    let said = said.finalize();
+    let (mark, key) = match &statement.attestation {
+        Attestation::Signed { key, .. } => (1, &key[..]),
+        Attestation::Unsigned { .. } => (0, &[][..]),
+    };
+    let said =
+        sha256(&[&event.time.to_be_bytes(), event.digest.as_bytes(), &[mark], key, event.kind.as_bytes()]);
     let key = name.first_chunk().expect("a SHA-256 hash has more than 16 bytes");
     (*key, *said.first_chunk().expect("a SHA-256 hash has more than 8 bytes"))
 }

@@ -1,9 +1,9 @@
 //! What all parts of a deployment must agree on: its logs, their names, and the chains they are anchored on.
 
 use killick_proof::Algorithm;
+use killick_proof::hash::sha256;
 use killick_proof::origin::{Origin, OriginError};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::ports::ChainId;
 use crate::ring::Ring;
@@ -194,12 +194,17 @@ pub fn log_of(tenant: &str, source: &str, id: &str, logs: u32) -> u32 {
 
 /// SHA-256 of a label and the three names, each behind its length as four bytes, so that no two events are alike.
 pub(crate) fn identity_hash(label: &[u8], tenant: &str, source: &str, id: &str) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix(label);
-    for name in [tenant, source, id] {
-        hash.update(u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes());
-        hash.update(name);
-    }
-    hash.finalize().into()
+    let length = |name: &str| u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let lengths = [length(tenant), length(source), length(id)];
+    sha256(&[
+        label,
+        &lengths[0],
+        tenant.as_bytes(),
+        &lengths[1],
+        source.as_bytes(),
+        &lengths[2],
+        id.as_bytes(),
+    ])
 }
 
 #[cfg(test)]
