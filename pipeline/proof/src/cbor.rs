@@ -8,6 +8,7 @@ mod write;
 
 pub use scan::{Item, scan};
 pub use write::Writer;
+pub(crate) use write::head_len;
 
 use crate::hash::Hash;
 

@@ -1,6 +1,6 @@
 //! Statements: what a device claims about one event, and its signature. A statement is the leaf of a batch's tree.
 
-use crate::cbor::{CborError, Reader, Writer};
+use crate::cbor::{CborError, Reader, Writer, head_len};
 use crate::hash::Hash;
 use crate::signature::{KeyError, PublicKey, SIGNATURE_LEN, SignatureError};
 
@@ -98,8 +98,8 @@ pub enum StatementError {
     Signature(#[from] SignatureError),
 }
 
-/// Bytes that the heads and the fields of fixed size take at most.
-const FIXED_LEN: usize = 9 + 4 * 3 + 9 + 3 * 34 + 66;
+/// The head of the CBOR array of fields 1–6.
+const EVENT_HEAD: &[u8] = &[0x86];
 
 impl<'a> Event<'a> {
     /// Holds each field against its rule.
@@ -135,9 +135,33 @@ impl<'a> Event<'a> {
 
     fn encode_behind(&self, prefix: &[u8]) -> Result<Vec<u8>, StatementError> {
         self.check()?;
-        let mut out = Vec::with_capacity(prefix.len() + self.encoded_len_at_most());
+        let mut out = Vec::with_capacity(prefix.len() + EVENT_HEAD.len() + self.fields_len());
         out.extend_from_slice(prefix);
-        Writer::new(&mut out).array(6);
+        out.extend_from_slice(EVENT_HEAD);
+        self.write_fields(&mut out);
+        Ok(out)
+    }
+
+    /// The encoding of this event's unsigned statement, with the salt that `salt` makes of the [array of fields
+    /// 1–6](Self::encode), given in parts: the event is encoded once.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn encode_unsigned(
+        &self,
+        salt: impl FnOnce(&[&[u8]]) -> [u8; 16],
+    ) -> Result<Vec<u8>, StatementError> {
+        let mut out = self.begin_statement(UNSIGNED_LEN)?;
+        let salt = salt(&[EVENT_HEAD, &out[STATEMENT_HEAD.len()..]]);
+        Attestation::Unsigned { salt: &salt }.write(&mut out);
+        Ok(out)
+    }
+
+    /// What a statement of this event begins with; there is room for `more` bytes behind it.
+    fn begin_statement(&self, more: usize) -> Result<Vec<u8>, StatementError> {
+        self.check()?;
+        let mut out = Vec::with_capacity(STATEMENT_HEAD.len() + self.fields_len() + more);
+        out.extend_from_slice(STATEMENT_HEAD);
         self.write_fields(&mut out);
         Ok(out)
     }
@@ -148,10 +172,32 @@ impl<'a> Event<'a> {
         writer.bytes(self.digest.as_bytes());
     }
 
-    const fn encoded_len_at_most(&self) -> usize {
-        FIXED_LEN + self.tenant.len() + self.source.len() + self.id.len() + self.kind.len()
+    /// Bytes that fields 1–6 take.
+    fn fields_len(&self) -> usize {
+        let texts = [self.tenant, self.source, self.id, self.kind];
+        let texts: usize = texts.iter().map(|text| head_len(text.len() as u64) + text.len()).sum();
+        // As many as the number that its head carries: of a negative one, what its bits say when they are turned over.
+        let time = self.time ^ (self.time >> 63);
+        texts + head_len(time.cast_unsigned()) + head_len(Hash::LEN as u64) + Hash::LEN
     }
 }
+
+impl Attestation<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut writer = Writer::new(out);
+        match self {
+            Self::Signed { key, signature } => writer.bytes(*key).bytes(*signature).null(),
+            Self::Unsigned { salt } => writer.null().null().bytes(*salt),
+        };
+    }
+}
+
+/// The head of a statement, and its version.
+const STATEMENT_HEAD: &[u8] = &[0x8a, 0x01];
+/// Bytes of fields 7–9 of a signed statement.
+const SIGNED_LEN: usize = 2 + PublicKey::LEN + 2 + SIGNATURE_LEN + 1;
+/// Bytes of fields 7–9 of an unsigned statement.
+const UNSIGNED_LEN: usize = 1 + 1 + 1 + 16;
 
 impl<'a> Statement<'a> {
     /// The version that is read and written here.
@@ -196,25 +242,12 @@ impl<'a> Statement<'a> {
     /// # Errors
     /// As [`Event::check`].
     pub fn encode(&self) -> Result<Vec<u8>, StatementError> {
-        let mut out = Vec::with_capacity(self.event.encoded_len_at_most());
-        self.encode_into(&mut out)?;
+        let mut out = self.event.begin_statement(match self.attestation {
+            Attestation::Signed { .. } => SIGNED_LEN,
+            Attestation::Unsigned { .. } => UNSIGNED_LEN,
+        })?;
+        self.attestation.write(&mut out);
         Ok(out)
-    }
-
-    /// Appends the statement's one encoding to `out`, which stays as it was on an error.
-    ///
-    /// # Errors
-    /// As [`Event::check`].
-    pub fn encode_into(&self, out: &mut Vec<u8>) -> Result<(), StatementError> {
-        self.event.check()?;
-        Writer::new(out).array(10).uint(Self::VERSION);
-        self.event.write_fields(out);
-        let mut writer = Writer::new(out);
-        match self.attestation {
-            Attestation::Signed { key, signature } => writer.bytes(key).bytes(signature).null(),
-            Attestation::Unsigned { salt } => writer.null().null().bytes(salt),
-        };
-        Ok(())
     }
 
     /// Checks the signature, if there is one, under the key in the statement. Says nothing about whose key it is.

@@ -1,5 +1,16 @@
 //! Writing deterministic CBOR.
 
+/// Bytes of the head with this number, in its shortest form.
+pub(crate) const fn head_len(number: u64) -> usize {
+    match number {
+        0..24 => 1,
+        24..0x100 => 2,
+        0x100..0x1_0000 => 3,
+        0x1_0000..0x1_0000_0000 => 5,
+        _ => 9,
+    }
+}
+
 /// Appends items to a buffer, each in its shortest form. The caller writes as many elements as a head promises.
 #[derive(Debug)]
 pub struct Writer<'o>(&'o mut Vec<u8>);

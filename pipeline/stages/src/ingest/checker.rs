@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use killick_proof::Algorithm;
+use killick_proof::hash::HmacSha256;
 use killick_proof::statement::{Attestation, Event, Statement};
-use sha2::Sha256;
 
 use super::{Config, ConfigError};
 use crate::deployment::Deployment;
@@ -53,7 +52,7 @@ pub struct Checker {
     deployment: Deployment,
     sources: HashMap<Box<str>, (Source, Form)>,
     devices: Devices,
-    secrets: HashMap<Box<str>, Hmac<Sha256>>,
+    secrets: HashMap<Box<str>, HmacSha256>,
 }
 
 /// A reason before it is known whose event it concerns.
@@ -85,8 +84,7 @@ impl Checker {
             if secret.len() < 16 {
                 return Err(ConfigError::ShortSecret(name.clone()));
             }
-            let hmac = Hmac::new_from_slice(secret).expect("HMAC takes a key of any length");
-            secrets.insert(name.as_str().into(), hmac);
+            secrets.insert(name.as_str().into(), HmacSha256::new(secret));
         }
         let devices = Devices::enrol(&config.devices)?;
         Ok(Self { deployment: deployment.clone(), sources, devices, secrets })
@@ -150,19 +148,13 @@ impl Checker {
         }
         check_freshness(source, event.time, at)?;
         let malformed = |error: &dyn fmt::Display| (Code::Malformed, error.to_string());
-        let encode = |attestation| {
-            let mut out = Vec::with_capacity(320);
-            Statement { event, attestation }.encode_into(&mut out).map_err(|error| malformed(&error))?;
-            Ok(Bytes::from(out))
-        };
         match (&envelope.key, &envelope.signature) {
             (Some(key), Some(signature)) => {
                 let known = self.devices.find(event.tenant, event.source, key, at).map_err(unfit)?;
                 let attestation = Attestation::Signed { key, signature };
-                Statement { event, attestation }
-                    .verify_with(known)
-                    .map_err(|error| (Code::WrongSignature, error.to_string()))?;
-                encode(attestation)
+                let statement = Statement { event, attestation };
+                statement.verify_with(known).map_err(|error| (Code::WrongSignature, error.to_string()))?;
+                Ok(statement.encode().map_err(|error| malformed(&error))?.into())
             }
             (None, None) => {
                 if source.unsigned == Unsigned::Reject {
@@ -171,10 +163,10 @@ impl Checker {
                 let hmac = self.secrets.get(event.tenant).ok_or_else(|| {
                     (Code::Tenant, format!("unsigned, and tenant {} has no secret", event.tenant))
                 })?;
-                let claims = event.encode().map_err(|error| malformed(&error))?;
-                let tag = hmac.clone().chain_update(&claims).finalize().into_bytes();
-                let salt = tag.first_chunk().expect("a tag of HMAC-SHA-256 has 32 bytes");
-                encode(Attestation::Unsigned { salt })
+                let salt = |claims: &[&[u8]]| {
+                    *hmac.tag(claims).first_chunk().expect("a tag of HMAC-SHA-256 has 32 bytes")
+                };
+                Ok(event.encode_unsigned(salt).map_err(|error| malformed(&error))?.into())
             }
             (Some(_), None) => Err((Code::Malformed, "a key without a signature".to_owned())),
             (None, Some(_)) => Err((Code::Malformed, "a signature without a key".to_owned())),
