@@ -78,8 +78,13 @@ pub(crate) fn bytes(value: &Value<'_>, is_cbor: bool) -> Part<Vec<u8>> {
 
 /// A hash of 32 bytes.
 pub(crate) fn hash(value: &Value<'_>, is_cbor: bool) -> Part<Hash> {
-    let bytes = bytes(value, is_cbor)?;
-    Hash::from_slice(&bytes).ok_or_else(|| Fault::wrong(format_args!("has {} bytes, not 32", bytes.len())))
+    let of = |bytes: &[u8]| {
+        Hash::from_slice(bytes).ok_or_else(|| Fault::wrong(format_args!("has {} bytes, not 32", bytes.len())))
+    };
+    match value {
+        Value::Bytes(bytes) => of(bytes),
+        other => of(&bytes(other, is_cbor)?),
+    }
 }
 
 /// A count, size or index: in JSON `0` or a decimal without sign, leading zero, fraction and exponent.
@@ -103,8 +108,11 @@ pub(crate) fn path(value: &Value<'_>, is_cbor: bool) -> Part<Vec<Hash>> {
             items.len()
         )));
     }
-    let hash = |(at, item)| hash(item, is_cbor).map_err(|fault| fault.within(&format!("[{at}]")));
-    items.iter().enumerate().map(hash).collect()
+    let mut path = Vec::with_capacity(items.len());
+    for (at, item) in items.iter().enumerate() {
+        path.push(hash(item, is_cbor).map_err(|fault| fault.within(&format!("[{at}]")))?);
+    }
+    Ok(path)
 }
 
 /// The items of an array.

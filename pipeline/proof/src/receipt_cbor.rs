@@ -20,7 +20,7 @@ fn refused(error: CborError) -> Fault {
     Fault::wrong(format_args!("not CBOR as receipts have it: {error}"))
 }
 
-/// Reads one item that is known to be deterministic and nested no deeper than it may be.
+/// Reads one item that is known to be deterministic and nested no deeper than it may be, and to have what it says to have.
 fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, CborError> {
     Ok(match reader.kind()? {
         Kind::Uint => Value::Uint(reader.uint()?),
@@ -33,7 +33,7 @@ fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, CborError> {
         }
         Kind::Array => {
             let length = reader.array()?;
-            let mut items = Vec::new();
+            let mut items = Vec::with_capacity(length);
             for _ in 0..length {
                 items.push(read(reader)?);
             }
@@ -51,7 +51,7 @@ fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, CborError> {
 fn map<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, CborError> {
     let start = reader.clone();
     let length = reader.map()?;
-    let mut members = Vec::new();
+    let mut members = Vec::with_capacity(length);
     for _ in 0..length {
         if reader.kind()? != Kind::Text {
             *reader = start;

@@ -121,7 +121,7 @@ pub struct Held {
     pub batch: Hash,
     /// The statement's leaf index in the batch.
     pub index: u64,
-    /// The statement's leaf hash in the batch.
+    /// The statement's leaf hash by SHA-256, whatever the hash of its log.
     pub statement: Hash,
     /// The event the statement names.
     pub event: EventName,

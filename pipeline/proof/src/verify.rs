@@ -10,6 +10,7 @@ mod log;
 mod statement;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::fault::{Fault, Part};
 use crate::hash::{Algorithm, Hash};
@@ -19,8 +20,8 @@ use crate::statement::{Attestation, Statement};
 use crate::tree::ProofError;
 use crate::trust::Trust;
 use anchor::CheckedAnchor;
-use log::CheckedCheckpoint;
-use statement::CheckedHeader;
+use log::{CheckedCheckpoint, InLogs};
+use statement::{CheckedHeader, Leaf};
 
 /// Bytes of checkpoints and anchors that are remembered; when there are more, all are forgotten.
 const MAX_KEPT: usize = 16 << 20;
@@ -30,7 +31,8 @@ const MAX_KEPT_ANCHORS: usize = 16;
 
 /// Verifies receipts against one trust file.
 ///
-/// Checkpoints and anchors that many receipts share are checked once; this changes no result.
+/// Checkpoints, anchors and the places of batches in their logs, which many receipts share, are checked once; this changes
+/// no result.
 #[derive(Debug, Default)]
 pub struct Verifier {
     trust: Trust,
@@ -38,37 +40,38 @@ pub struct Verifier {
     seen: HashMap<String, Seen>,
     /// Bytes in `seen`, about.
     kept: usize,
+    in_logs: InLogs,
 }
 
 /// A checkpoint that was checked, and the anchors that were checked with it.
 #[derive(Debug)]
 struct Seen {
-    checkpoint: Part<CheckedCheckpoint>,
-    anchors: Vec<(Anchor, Part<CheckedAnchor>)>,
+    checkpoint: Part<Arc<CheckedCheckpoint>>,
+    anchors: Vec<(Anchor, Part<Arc<CheckedAnchor>>)>,
 }
 
 /// What the checks found, in the order of the levels. A check that needs another's result repeats its fault.
 struct Findings<'r> {
     statement: Part<Statement<'r>>,
     header: Part<CheckedHeader<'r>>,
-    in_batch: Part<u64>,
-    checkpoint: Part<CheckedCheckpoint>,
+    in_batch: Part<Leaf>,
+    checkpoint: Part<Arc<CheckedCheckpoint>>,
     in_log: Part<()>,
     /// A log key of the trust file signed the checkpoint, and counts.
     signed: Part<()>,
     /// The anchors that hold, at least one; none is wrong.
     anchored: Part<Vec<Holding>>,
     /// The one with the oldest trusted block.
-    trusted: Part<CheckedAnchor>,
+    trusted: Part<Arc<CheckedAnchor>>,
 }
 
 /// An anchor that holds.
 struct Holding {
     /// Its place in the receipt.
     at: usize,
-    anchor: CheckedAnchor,
+    anchor: Arc<CheckedAnchor>,
     /// The checkpoint of its own, if it has one.
-    own: Option<CheckedCheckpoint>,
+    own: Option<Arc<CheckedCheckpoint>>,
 }
 
 impl Verifier {
@@ -102,7 +105,7 @@ impl Verifier {
         report.claimed = Some(statement.event.time);
         report.event = Some(event_name(statement));
 
-        let (Ok(header), Ok(index)) = (&findings.header, &findings.in_batch) else { return report };
+        let (Ok(header), Ok(leaf)) = (&findings.header, &findings.in_batch) else { return report };
         report.level = Level::Batched;
         report.logged = Some((header.fields.first_time, header.fields.last_time));
 
@@ -119,8 +122,12 @@ impl Verifier {
                 checkpoints: checkpoints.map(|checkpoint| (checkpoint.size, checkpoint.root)).collect(),
                 number: header.fields.number,
                 batch: header.id,
-                index: *index,
-                statement: Algorithm::Sha256.digest(parts.statement.as_deref().unwrap_or_default()),
+                index: leaf.index,
+                statement: match header.algorithm {
+                    Algorithm::Sha256 => leaf.hash,
+                    // In the same hash whatever the log's: so that logs can be held against each other.
+                    _ => Algorithm::Sha256.leaf(parts.statement.as_deref().unwrap_or_default()),
+                },
                 event: event_name(statement),
             });
         }
@@ -149,7 +156,7 @@ impl Verifier {
         let checkpoint = known(&parts.log).and_then(|log| {
             self.checkpoint(&log.checkpoint).map_err(|fault| fault.within("checkpoint").within("log"))
         });
-        let in_log = log::check_in_log(&parts.log, &checkpoint, &header);
+        let in_log = log::check_in_log(&parts.log, &checkpoint, &header, &mut self.in_logs);
         let anchors = self.check_anchors(parts, &checkpoint, &header);
 
         // A key that ended counts by the oldest trusted block of the receipt, whichever anchor that is in.
@@ -166,7 +173,7 @@ impl Verifier {
     fn check_anchors(
         &mut self,
         parts: &Parts,
-        checkpoint: &Part<CheckedCheckpoint>,
+        checkpoint: &Part<Arc<CheckedCheckpoint>>,
         header: &Part<CheckedHeader<'_>>,
     ) -> Vec<Part<Holding>> {
         let mut checked = Vec::new();
@@ -192,9 +199,9 @@ impl Verifier {
         &mut self,
         anchor: &Anchor,
         parts: &Parts,
-        checkpoint: &Part<CheckedCheckpoint>,
+        checkpoint: &Part<Arc<CheckedCheckpoint>>,
         header: &Part<CheckedHeader<'_>>,
-    ) -> Part<(CheckedAnchor, Option<CheckedCheckpoint>)> {
+    ) -> Part<(Arc<CheckedAnchor>, Option<Arc<CheckedCheckpoint>>)> {
         let Some(own) = &anchor.log else {
             let note = parts.log.as_ref().map_or("", |log| &log.checkpoint);
             let text = checkpoint.as_ref().ok().map(|checkpoint| checkpoint.text.as_str());
@@ -202,23 +209,23 @@ impl Verifier {
         };
         let within = |fault: Fault| fault.within("log");
         let later = self.checkpoint(&own.checkpoint).map_err(|fault| within(fault.within("checkpoint")))?;
-        log::check_own(&later, &own.path, checkpoint, header).map_err(within)?;
+        log::check_own(&later, &own.path, checkpoint, header, &mut self.in_logs).map_err(within)?;
         Ok((self.anchor(&own.checkpoint, Some(&later.text), anchor)?, Some(later)))
     }
 
     /// Checks a signed note, or remembers the result.
-    fn checkpoint(&mut self, note: &str) -> Part<CheckedCheckpoint> {
+    fn checkpoint(&mut self, note: &str) -> Part<Arc<CheckedCheckpoint>> {
         if let Some(seen) = self.seen.get(note) {
             return seen.checkpoint.clone();
         }
-        let checkpoint = log::check(note, &self.trust);
+        let checkpoint = log::check(note, &self.trust).map(Arc::new);
         self.make_room(note.len());
         self.seen.insert(note.to_owned(), Seen { checkpoint: checkpoint.clone(), anchors: Vec::new() });
         checkpoint
     }
 
     /// Checks what an anchor says about the text of a checkpoint, or remembers the result.
-    fn anchor(&mut self, note: &str, text: Option<&str>, anchor: &Anchor) -> Part<CheckedAnchor> {
+    fn anchor(&mut self, note: &str, text: Option<&str>, anchor: &Anchor) -> Part<Arc<CheckedAnchor>> {
         let is_same = |known: &Anchor| {
             (&known.tree, &known.spv, &known.block) == (&anchor.tree, &anchor.spv, &anchor.block)
         };
@@ -227,7 +234,7 @@ impl Verifier {
         {
             return checked.clone();
         }
-        let checked = anchor::check(anchor, text, &self.trust);
+        let checked = anchor::check(anchor, text, &self.trust).map(Arc::new);
         self.make_room(anchor.spv.object.len() + anchor.spv.input.len() + anchor.block.header.len());
         if let Some(seen) = self.seen.get_mut(note)
             && seen.anchors.len() < MAX_KEPT_ANCHORS

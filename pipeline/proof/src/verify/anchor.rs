@@ -1,5 +1,7 @@
 //! Anchors: from a checkpoint's text through the anchor tree and a transaction's output to a block.
 
+use std::sync::Arc;
+
 use super::{Holding, in_path};
 use crate::anchor::AnchorText;
 use crate::chain;
@@ -105,7 +107,7 @@ fn output_result(input: &[u8]) -> Part<String> {
 
 /// The creation time of an anchor's block, where the block is trusted and the checkpoint signed.
 pub(super) fn trusted_time(holding: &Holding) -> Option<i64> {
-    let is_signed = holding.own.as_ref().is_none_or(super::CheckedCheckpoint::is_signed);
+    let is_signed = holding.own.as_ref().is_none_or(|own| own.is_signed());
     (is_signed && holding.anchor.untrusted.is_none()).then_some(holding.anchor.created)
 }
 
@@ -134,10 +136,10 @@ pub(super) fn holding(anchors: Vec<Part<Holding>>, oldest: Option<i64>) -> Part<
 }
 
 /// The anchor whose trusted block is the oldest.
-pub(super) fn oldest_trusted(anchors: &[Holding]) -> Part<CheckedAnchor> {
+pub(super) fn oldest_trusted(anchors: &[Holding]) -> Part<Arc<CheckedAnchor>> {
     let trusted = anchors.iter().filter(|holding| holding.anchor.untrusted.is_none());
     if let Some(oldest) = trusted.min_by_key(|holding| holding.anchor.created) {
-        return Ok(oldest.anchor.clone());
+        return Ok(Arc::clone(&oldest.anchor));
     }
     let reasons = anchors.iter().find_map(|holding| Some((holding.at, holding.anchor.untrusted.clone()?)));
     Err(match reasons {

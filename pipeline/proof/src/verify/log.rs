@@ -1,5 +1,8 @@
 //! Checkpoints: the signed note, and the batch header in the tree it commits to.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use super::statement::CheckedHeader;
 use super::{in_path, known};
 use crate::checkpoint::Checkpoint;
@@ -90,8 +93,9 @@ pub(super) fn check(note: &str, trust: &Trust) -> Part<CheckedCheckpoint> {
 /// Checks that the batch header is a leaf of the receipt's checkpoint.
 pub(super) fn check_in_log(
     log: &Part<LogProof>,
-    checkpoint: &Part<CheckedCheckpoint>,
+    checkpoint: &Part<Arc<CheckedCheckpoint>>,
     header: &Part<CheckedHeader<'_>>,
+    in_logs: &mut InLogs,
 ) -> Part<()> {
     let (log, checkpoint, header) = (known(log)?, known(checkpoint)?, known(header)?);
     let place = |fault: Fault| fault.within("log");
@@ -101,15 +105,16 @@ pub(super) fn check_in_log(
         let why = format!("is {}, and the batch header has the number {number}", log.index);
         return Err(place(Fault::wrong(why).within("index")));
     }
-    check_header_in(checkpoint, header, &log.path).map_err(place)
+    in_logs.check(checkpoint, header, &log.path).map_err(place)
 }
 
 /// Checks an anchor's own checkpoint: it is of the same log, and the batch header is a leaf of it too.
 pub(super) fn check_own(
     own: &CheckedCheckpoint,
     path: &[Hash],
-    main: &Part<CheckedCheckpoint>,
+    main: &Part<Arc<CheckedCheckpoint>>,
     header: &Part<CheckedHeader<'_>>,
+    in_logs: &mut InLogs,
 ) -> Part<()> {
     if let Ok(main) = main {
         check_origin(own, &main.origin)?;
@@ -120,7 +125,7 @@ pub(super) fn check_own(
     }
     let header = known(header)?;
     check_origin(own, header.fields.origin.as_str())?;
-    check_header_in(own, header, path)
+    in_logs.check(own, header, path)
 }
 
 fn check_origin(checkpoint: &CheckedCheckpoint, origin: &str) -> Part<()> {
@@ -130,7 +135,37 @@ fn check_origin(checkpoint: &CheckedCheckpoint, origin: &str) -> Part<()> {
     Err(Fault::wrong(format_args!("is of {}, not of {origin}", checkpoint.origin)).within("checkpoint"))
 }
 
-fn check_header_in(checkpoint: &CheckedCheckpoint, header: &CheckedHeader<'_>, path: &[Hash]) -> Part<()> {
-    let (size, root) = (checkpoint.size, &checkpoint.root);
-    verify_inclusion(header.algorithm, &header.id, header.fields.number, size, path, root).map_err(in_path)
+/// Bytes of paths that are remembered; when there are more, all are forgotten.
+const MAX_KEPT: usize = 8 << 20;
+
+/// Headers that were found in the trees of their checkpoints.
+#[derive(Debug, Default)]
+pub(super) struct InLogs {
+    /// By the checkpoint's root and the header's leaf hash: the tree's size and the path. The header itself says the rest.
+    known: HashMap<(Hash, Hash), (u64, Vec<Hash>)>,
+    /// Bytes in it, about.
+    kept: usize,
+}
+
+impl InLogs {
+    /// Checks that a header is in the checkpoint's tree, or remembers that it is.
+    fn check(
+        &mut self,
+        checkpoint: &CheckedCheckpoint,
+        header: &CheckedHeader<'_>,
+        path: &[Hash],
+    ) -> Part<()> {
+        let (size, root) = (checkpoint.size, checkpoint.root);
+        if self.known.get(&(root, header.id)).is_some_and(|known| (known.0, &*known.1) == (size, path)) {
+            return Ok(());
+        }
+        verify_inclusion(header.algorithm, &header.id, header.fields.number, size, path, &root)
+            .map_err(in_path)?;
+        self.kept += size_of_val(path) + 256;
+        if self.kept > MAX_KEPT {
+            *self = Self { kept: size_of_val(path) + 256, ..Self::default() };
+        }
+        self.known.insert((root, header.id), (size, path.to_vec()));
+        Ok(())
+    }
 }

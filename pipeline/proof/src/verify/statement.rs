@@ -56,12 +56,19 @@ pub(super) fn check_header(batch: &Part<BatchProof>) -> Part<CheckedHeader<'_>> 
     Ok(CheckedHeader { fields, algorithm, id: algorithm.leaf(&batch.header) })
 }
 
-/// Checks that the statement is a leaf of the batch; returns its index.
-pub(super) fn check_in_batch(parts: &Parts, header: &Part<CheckedHeader<'_>>) -> Part<u64> {
+/// A statement's place in its batch.
+#[derive(Clone, Copy)]
+pub(super) struct Leaf {
+    pub(super) index: u64,
+    pub(super) hash: Hash,
+}
+
+/// Checks that the statement is a leaf of the batch.
+pub(super) fn check_in_batch(parts: &Parts, header: &Part<CheckedHeader<'_>>) -> Part<Leaf> {
     let (statement, batch, header) = (known(&parts.statement)?, known(&parts.batch)?, known(header)?);
-    let leaf = header.algorithm.leaf(statement);
+    let leaf = Leaf { index: batch.index, hash: header.algorithm.leaf(statement) };
     let (size, root) = (header.fields.leaf_count, &header.fields.root);
-    verify_inclusion(header.algorithm, &leaf, batch.index, size, &batch.path, root)
+    verify_inclusion(header.algorithm, &leaf.hash, leaf.index, size, &batch.path, root)
         .map_err(|error| in_path(error).within("batch"))?;
-    Ok(batch.index)
+    Ok(leaf)
 }
