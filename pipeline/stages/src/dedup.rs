@@ -127,21 +127,26 @@ impl Log {
     }
 
     /// Sorts the events of one frame into what passes and what does not.
-    fn sort(&mut self, frame: &AcceptedFrame, seed: &[u8], at: &Record) -> Result<Sorted, Halt> {
+    fn sort<'f>(
+        &mut self,
+        frame: &AcceptedFrame<&'f [u8]>,
+        seed: &[u8],
+        at: &Record,
+    ) -> Result<Sorted<'f>, Halt> {
         let unique = UniqueFrame { offset: at.offset, ..UniqueFrame::default() };
         let mut sorted = Sorted { unique, keys: Vec::new(), rejected: Vec::new(), traces: Vec::new() };
         let traces = of_events(&at.headers);
         for event in &frame.events {
-            let statement = Statement::decode(&event.statement).map_err(|error| {
+            let statement = Statement::decode(event.statement).map_err(|error| {
                 halt(&at.partition, format!("a statement at offset {} does not decode: {error}", at.offset))
             })?;
             let (key, tag) = fingerprint(seed, &statement);
-            let sum = Sum::of(&event.statement);
+            let sum = Sum::of(event.statement);
             self.tally.taken += sum;
             match self.seen.see(key, tag) {
                 Known::New => {
                     self.tally.passed += sum;
-                    sorted.unique.statements.push(event.statement.clone());
+                    sorted.unique.statements.push(event.statement);
                     sorted.keys.extend_from_slice(&key);
                     sorted.keys.extend_from_slice(&tag);
                     let its = traces.iter().filter(|(offset, _)| *offset == event.offset);
@@ -154,7 +159,7 @@ impl Log {
                 Known::Other => {
                     self.tally.rejected += 1;
                     sorted.unique.conflicts.push(copy(frame, event, &statement));
-                    sorted.rejected.push(conflict(frame, event, at.partition.number));
+                    sorted.rejected.push(conflict(frame, event, at));
                 }
             }
         }
@@ -162,8 +167,8 @@ impl Log {
     }
 }
 
-struct Sorted {
-    unique: UniqueFrame,
+struct Sorted<'f> {
+    unique: UniqueFrame<&'f [u8]>,
     keys: Vec<u8>,
     rejected: Vec<Output>,
     /// The contexts of some of those that pass.
@@ -185,7 +190,7 @@ fn fingerprint(seed: &[u8], statement: &Statement<'_>) -> (Key, Tag) {
     (*key, *said.first_chunk().expect("a SHA-256 hash has more than 8 bytes"))
 }
 
-fn copy(frame: &AcceptedFrame, event: &AcceptedEvent, statement: &Statement<'_>) -> Copy {
+fn copy(frame: &AcceptedFrame<&[u8]>, event: &AcceptedEvent<&[u8]>, statement: &Statement<'_>) -> Copy {
     Copy {
         tenant: statement.event.tenant.into(),
         source: statement.event.source.into(),
@@ -196,10 +201,11 @@ fn copy(frame: &AcceptedFrame, event: &AcceptedEvent, statement: &Statement<'_>)
     }
 }
 
-fn conflict(frame: &AcceptedFrame, event: &AcceptedEvent, log: u32) -> Output {
+fn conflict(frame: &AcceptedFrame<&[u8]>, event: &AcceptedEvent<&[u8]>, at: &Record) -> Output {
     let origin = Origin { topic: &frame.topic, partition: frame.partition, offset: event.offset };
     let why = "another event with the same tenant, source and id was let through before; the value is this one's statement";
-    let mut output = Output::new(Partition::new(REJECTED, log), Bytes::new(), event.statement.clone());
+    let rejected = Partition::new(REJECTED, at.partition.number);
+    let mut output = Output::new(rejected, Bytes::new(), at.value.slice_ref(event.statement));
     output.headers.extend(reasons(origin, "dedup", Code::Conflict, why));
     output
 }
@@ -257,7 +263,7 @@ impl Stage for Dedup {
         log.check_restored(partition)?;
         let time = log.seen.advance(record.append_time);
         if !record.is_tick() {
-            let frame = AcceptedFrame::decode(&record.value).map_err(|error| {
+            let frame = AcceptedFrame::read(&record.value).map_err(|error| {
                 halt(partition, format!("the frame at offset {} does not decode: {error}", record.offset))
             })?;
             let sorted = log.sort(&frame, &self.seed, record)?;

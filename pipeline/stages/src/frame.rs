@@ -10,24 +10,25 @@ use crate::ports::{AnchorRecord, BatchRecord};
 /// Bytes from which ingest closes a frame: far below any log's limit for a record, far above what a record costs.
 pub const MAX_FRAME: usize = 256 << 10;
 
-/// Statements that ingest accepted from one input partition for one log: a record of `accepted`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AcceptedFrame {
+/// Statements that ingest accepted from one input partition for one log: a record of `accepted`. The statements are shared,
+/// or borrowed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedFrame<S = Bytes> {
     /// The topic that the events came from.
     pub topic: Box<str>,
     /// The partition of that topic.
     pub partition: u32,
     /// The events in order.
-    pub events: Vec<AcceptedEvent>,
+    pub events: Vec<AcceptedEvent<S>>,
 }
 
 /// An accepted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcceptedEvent {
+pub struct AcceptedEvent<S = Bytes> {
     /// Its offset where it came from.
     pub offset: u64,
     /// The statement's CBOR.
-    pub statement: Bytes,
+    pub statement: S,
 }
 
 impl AcceptedFrame {
@@ -49,24 +50,39 @@ impl AcceptedFrame {
     /// # Errors
     /// [`AvroError`].
     pub fn decode(value: &Bytes) -> Result<Self, AvroError> {
+        let AcceptedFrame { topic, partition, events } = AcceptedFrame::read(value)?;
+        let shared = |event: AcceptedEvent<&[u8]>| AcceptedEvent {
+            offset: event.offset,
+            statement: value.slice_ref(event.statement),
+        };
+        Ok(Self { topic, partition, events: events.into_iter().map(shared).collect() })
+    }
+}
+
+impl<'a> AcceptedFrame<&'a [u8]> {
+    /// Reads a frame, and borrows its statements.
+    ///
+    /// # Errors
+    /// [`AvroError`].
+    pub fn read(value: &'a [u8]) -> Result<Self, AvroError> {
         let mut reader = Reader::new(value);
         let topic = reader.string()?.into();
         let partition = reader.number()?;
-        let events = reader.array(|reader| {
-            Ok(AcceptedEvent { offset: reader.count()?, statement: value.slice_ref(reader.bytes()?) })
-        })?;
+        let events = reader
+            .array(|reader| Ok(AcceptedEvent { offset: reader.count()?, statement: reader.bytes()? }))?;
         reader.end()?;
         Ok(Self { topic, partition, events })
     }
 }
 
-/// What dedup let through of one record of `accepted`, and what it did not: a record of `unique`.
+/// What dedup let through of one record of `accepted`, and what it did not: a record of `unique`. The statements are shared,
+/// or borrowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct UniqueFrame {
+pub struct UniqueFrame<S = Bytes> {
     /// The offset in `accepted` of the record that this came of.
     pub offset: u64,
     /// The CBOR of the statements that are new, in order.
-    pub statements: Vec<Bytes>,
+    pub statements: Vec<S>,
     /// Copies of events that had been let through before, byte for byte as signed.
     pub duplicates: Vec<Copy>,
     /// Events that bear the names of another that had been let through before.
@@ -90,18 +106,20 @@ pub struct Copy {
     pub offset: u64,
 }
 
-impl UniqueFrame {
+impl<S: AsRef<[u8]>> UniqueFrame<S> {
     /// The frame's bytes.
     pub fn encode(&self) -> Bytes {
-        let size: usize = self.statements.iter().map(|statement| statement.len() + 3).sum();
+        let size: usize = self.statements.iter().map(|statement| statement.as_ref().len() + 3).sum();
         let mut out = Writer::with_capacity(size + 24);
         out.count(self.offset);
-        out.array(self.statements.iter(), |out, statement| out.bytes(statement));
+        out.array(self.statements.iter(), |out, statement| out.bytes(statement.as_ref()));
         out.array(self.duplicates.iter(), write_copy);
         out.array(self.conflicts.iter(), write_copy);
         out.into_bytes()
     }
+}
 
+impl UniqueFrame {
     /// Reads a frame.
     ///
     /// # Errors
