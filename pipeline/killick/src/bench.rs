@@ -6,6 +6,7 @@ mod floor;
 mod kafka;
 mod line;
 mod meter;
+mod peers;
 mod receipts;
 mod state;
 mod table;
@@ -40,7 +41,7 @@ const QUICK: Duration = Duration::from_secs(15);
 /// Without --quick it takes about twenty minutes and 12 GB of disk; with it, less than five minutes and 2 GB.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  killick bench --quick\n  killick bench --only chain,receipts --output json\n  killick bench --only kafka --brokers 127.0.0.1:9092"
+    after_help = "Examples:\n  killick bench --quick\n  killick bench --only chain,receipts --output json\n  killick bench --only kafka --brokers 127.0.0.1:9092\n  killick bench --quick --peers tests/bench/peers/run"
 )]
 pub struct BenchArgs {
     /// Leaves out what is long: 10 million events, rates held for minutes.
@@ -58,6 +59,10 @@ pub struct BenchArgs {
     /// Brokers to measure on: topics of a new name are made there, and removed at the end.
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     brokers: Vec<String>,
+
+    /// Measures peers beside us with this program, which builds what it needs: in a checkout tests/bench/peers/run.
+    #[arg(long, value_name = "PROGRAM")]
+    peers: Option<PathBuf>,
 
     /// Where folders of the embedded line are made and removed. Default: the system's folder for temporary files.
     #[arg(long, value_name = "DIR")]
@@ -139,6 +144,9 @@ fn measure(args: &BenchArgs, folder: &Path, figures: &mut Figures) -> Result<()>
     }
     if args.wants(Part::Kafka) {
         kafka::measure(&maker, &args.brokers, folder, figures)?;
+    }
+    if let Some(program) = &args.peers {
+        peers::measure(program, figures)?;
     }
     Ok(())
 }
