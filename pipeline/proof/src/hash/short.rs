@@ -22,7 +22,7 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let length = parts.iter().map(|part| part.len()).sum();
     match length {
         0..=TWO => finish::<2>(START, 0, parts, length),
-        ..=EIGHT => finish::<8>(START, 0, parts, length),
+        _ if length <= EIGHT => finish::<8>(START, 0, parts, length),
         _ => parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into(),
     }
 }
@@ -55,7 +55,7 @@ impl HmacSha256 {
         let length = parts.iter().map(|part| part.len()).sum();
         let inner = match length {
             0..=TWO => finish::<2>(self.inner, BLOCK, parts, length),
-            ..=EIGHT => finish::<8>(self.inner, BLOCK, parts, length),
+            _ if length <= EIGHT => finish::<8>(self.inner, BLOCK, parts, length),
             _ => finish_in(self.inner, BLOCK, parts, length, &mut vec![[0; BLOCK]; length / BLOCK + 2]),
         };
         finish::<1>(self.outer, BLOCK, &[&inner], inner.len())

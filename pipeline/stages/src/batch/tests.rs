@@ -42,8 +42,11 @@ fn copies(offset: u64, time: Micros, count: usize) -> Record {
         partition: 0,
         offset: 0,
     };
-    let frame =
-        UniqueFrame { duplicates: vec![copy.clone(); count], conflicts: vec![copy], ..Default::default() };
+    let frame = UniqueFrame::<Bytes> {
+        duplicates: vec![copy.clone(); count],
+        conflicts: vec![copy],
+        ..Default::default()
+    };
     record(UNIQUE, 1, offset, time, frame.encode())
 }
 
