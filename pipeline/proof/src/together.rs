@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::hash::{Algorithm, Hash};
-use crate::report::Held;
+use crate::hash::{Hash, sha256};
+use crate::report::{EventName, Held};
 
 /// Two receipts that cannot both come from an honest log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Together {
     pub fn hold(&mut self, number: usize, held: &Held) -> Result<(), Conflict> {
         let mut conflict = None;
         for (size, root) in &held.checkpoints {
-            let key = digest(&[&held.origin, &size.to_string()]);
+            let key = numbered(&held.origin, &[*size]);
             let about = "the log signed two roots for the same size: a split view";
             conflict = conflict.or(see(&mut self.roots, key, *root, number).map(|earlier| Conflict {
                 earlier,
@@ -53,13 +53,14 @@ impl Together {
                 about,
             }));
         }
-        let key = digest(&[&held.origin, &held.number.to_string()]);
+        let key = numbered(&held.origin, &[held.number]);
         let earlier = see(&mut self.batches, key, held.batch, number);
         let about = "the log has two batches with the same number: a split view";
         conflict = conflict.or(earlier.map(|earlier| Conflict { earlier, field: "batch.header", about }));
 
-        let key = digest(&[&held.event.tenant, &held.event.source, &held.event.id]);
-        let place = digest(&[&held.origin, &held.number.to_string(), &held.index.to_string()]);
+        let EventName { tenant, source, id } = &held.event;
+        let key = sha256(&[tenant.as_bytes(), END, source.as_bytes(), END, id.as_bytes()]).into();
+        let place = numbered(&held.origin, &[held.number, held.index]);
         let about = match self.events.get(&key) {
             Some(((statement, _), _)) if *statement != held.statement => {
                 "there are two statements for the same event"
@@ -88,15 +89,18 @@ fn see<V: PartialEq>(
     }
 }
 
-/// The hash of texts without control characters: a newline between them keeps them apart.
-fn digest(texts: &[&str]) -> Hash {
-    Algorithm::Sha256.digest(texts.join("\n").as_bytes())
+/// Stands behind a text: no origin and no name of an event has a control character.
+const END: &[u8] = b"\n";
+
+/// The hash of what so many numbers name in a log.
+fn numbered<const N: usize>(origin: &str, numbers: &[u64; N]) -> Hash {
+    let numbers = numbers.map(u64::to_be_bytes);
+    sha256(&[origin.as_bytes(), END, numbers.as_flattened()]).into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::EventName;
 
     fn held() -> Held {
         Held {
