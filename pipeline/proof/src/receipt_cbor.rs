@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::cbor::{CborError, Kind, Reader, Writer};
+use crate::cbor::{CborError, CborFault, Kind, Reader, Writer};
 use crate::fault::Fault;
 use crate::hash::Hash;
 use crate::receipt::{ANCHOR_TYPE, Anchor, FORMAT, Receipt, SPV_ALGORITHM};
@@ -10,18 +10,26 @@ use crate::value::{MAX_NESTING, Value};
 
 /// Reads one item and nothing after it: shortest heads, definite lengths, keys in bytewise order.
 pub(crate) fn parse(input: &[u8]) -> Result<Value<'_>, Fault> {
-    let mut whole = Reader::new(input);
-    whole.skip(MAX_NESTING).map_err(refused)?;
-    whole.finish().map_err(refused)?;
-    read(&mut Reader::new(input)).map_err(refused)
+    let mut reader = Reader::new(input);
+    let value = read(&mut reader, MAX_NESTING).and_then(|value| reader.finish().map(|()| value));
+    value.or_else(|error| {
+        // Of several faults the encoding's is told, by the walk that looks at nothing else.
+        let mut whole = Reader::new(input);
+        whole.skip(MAX_NESTING).map_err(refused)?;
+        whole.finish().map_err(refused)?;
+        Err(refused(error))
+    })
 }
 
 fn refused(error: CborError) -> Fault {
     Fault::wrong(format_args!("not CBOR as receipts have it: {error}"))
 }
 
-/// Reads one item that is known to be deterministic and nested no deeper than it may be, and to have what it says to have.
-fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, CborError> {
+/// Room that is made for items before they are there, whatever their number is said to be.
+const ROOM: usize = 64;
+
+/// Reads one item with at most `depth` containers inside each other.
+fn read<'a>(reader: &mut Reader<'a>, depth: usize) -> Result<Value<'a>, CborError> {
     Ok(match reader.kind()? {
         Kind::Uint => Value::Uint(reader.uint()?),
         Kind::Bytes => Value::Bytes(reader.bytes()?),
@@ -31,37 +39,53 @@ fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, CborError> {
             reader.null()?;
             Value::Null
         }
-        Kind::Array => {
-            let length = reader.array()?;
-            let mut items = Vec::with_capacity(length);
-            for _ in 0..length {
-                items.push(read(reader)?);
-            }
-            Value::Array(items)
-        }
-        Kind::Map => map(reader)?,
+        Kind::Array => array(reader, depth)?,
+        Kind::Map => map(reader, depth)?,
         Kind::NegativeInt | Kind::Tag | Kind::Undefined | Kind::Simple | Kind::Float | Kind::Break => {
-            reader.skip(MAX_NESTING)?;
+            reader.skip(depth)?;
             Value::Other
         }
     })
 }
 
+fn array<'a>(reader: &mut Reader<'a>, depth: usize) -> Result<Value<'a>, CborError> {
+    let at = reader.position();
+    let length = reader.array()?;
+    let mut items = Vec::with_capacity(length.min(ROOM));
+    for _ in 0..length {
+        items.push(read(reader, inside(depth, at)?)?);
+    }
+    Ok(Value::Array(items))
+}
+
 /// Reads a map; one with other keys than texts can only be an unknown member.
-fn map<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, CborError> {
+fn map<'a>(reader: &mut Reader<'a>, depth: usize) -> Result<Value<'a>, CborError> {
     let start = reader.clone();
     let length = reader.map()?;
-    let mut members = Vec::with_capacity(length);
+    let mut members = Vec::with_capacity(length.min(ROOM));
+    let mut last = None;
     for _ in 0..length {
         if reader.kind()? != Kind::Text {
             *reader = start;
-            reader.skip(MAX_NESTING)?;
+            reader.skip(depth)?;
             return Ok(Value::Other);
         }
-        let name = Cow::Borrowed(reader.text()?);
-        members.push((name, read(reader)?));
+        let at = reader.position();
+        let name = reader.text()?;
+        // As bytes with their heads, which are the shortest: a shorter name comes first.
+        let key = Some((name.len(), name));
+        if key <= last {
+            return Err(CborError { at, fault: CborFault::KeyOrder });
+        }
+        last = key;
+        members.push((Cow::Borrowed(name), read(reader, inside(depth, start.position())?)?));
     }
     Ok(Value::Object(members))
+}
+
+/// How deep what is in a container may be.
+fn inside(depth: usize, at: usize) -> Result<usize, CborError> {
+    depth.checked_sub(1).ok_or(CborError { at, fault: CborFault::TooDeep })
 }
 
 /// The receipt as a deterministic CBOR map.
@@ -152,4 +176,85 @@ fn encoded(write: impl for<'w, 'o> FnOnce(&'w mut Writer<'o>) -> &'w mut Writer<
     let mut out = Vec::new();
     write(&mut Writer::new(&mut out));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What stands in the way of an item, as the walk and then the reading of what it passed tell it.
+    fn fault(input: &[u8]) -> Option<CborError> {
+        let mut whole = Reader::new(input);
+        let walked = whole.skip(MAX_NESTING).and_then(|_| whole.finish());
+        walked.and_then(|()| read(&mut Reader::new(input), MAX_NESTING)).err()
+    }
+
+    /// Items with a few bytes changed, of the kinds that are near the edges of the rules.
+    fn item() -> impl Strategy<Value = Vec<u8>> {
+        let leaf = prop_oneof![
+            Just(vec![0x00]),
+            Just(vec![0x18, 0x18]),
+            Just(vec![0x20]),
+            Just(vec![0xf6]),
+            Just(vec![0xf5]),
+            Just(vec![0xf9, 0x3e, 0x00]),
+            Just(vec![0x42, 1, 2]),
+            Just(vec![0x61, b'a']),
+            Just(vec![0x61, b'b']),
+            Just(vec![0x62, b'a', b'a']),
+            Just(vec![0x80]),
+            Just(vec![0xa0]),
+        ];
+        leaf.prop_recursive(40, 64, 4, |inner| {
+            let of = |head: u8, each: usize| {
+                proptest::collection::vec(inner.clone(), 1..5).prop_map(move |mut items| {
+                    items.truncate(items.len() / each * each);
+                    [vec![head | (items.len() / each) as u8], items.concat()].concat()
+                })
+            };
+            prop_oneof![of(0x80, 1), of(0xa0, 2), inner.clone().prop_map(|item| [vec![0xc1], item].concat())]
+        })
+    }
+
+    fn nested(depth: usize, inmost: u8) -> Vec<u8> {
+        [vec![0x81; depth], vec![inmost]].concat()
+    }
+
+    #[test]
+    fn containers_stand_inside_each_other_as_deep_as_the_walk_lets_them() {
+        for depth in MAX_NESTING - 2..MAX_NESTING + 2 {
+            for inmost in [0x00, 0x80, 0xa0, 0xc1, 0xf6] {
+                let mut item = nested(depth, inmost);
+                item.extend((inmost == 0xc1).then_some(0));
+                let expected = fault(&item).map(refused);
+                assert_eq!(parse(&item).err(), expected, "{depth} {inmost:02x}");
+            }
+        }
+        assert!(parse(&nested(MAX_NESTING, 0)).is_ok());
+        assert!(parse(&nested(MAX_NESTING + 1, 0)).is_err());
+    }
+
+    #[test]
+    fn names_ascend_and_none_occurs_twice() {
+        for (first, second) in [("a", "a"), ("b", "a"), ("aa", "b")] {
+            let item = map_of([("x", text("y"))]);
+            let pair = [vec![0xa2], text(first), item.clone(), text(second), item].concat();
+            let why = parse(&pair).unwrap_err().to_string();
+            assert!(why.contains(if first == second { "occurs twice" } else { "out of order" }), "{why}");
+        }
+        assert!(parse(&map_of([("b", text("y")), ("aa", text("y")), ("a", text("y"))])).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_what_the_walk_passes(mut item in item(), changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..2)) {
+            for (at, byte) in changes {
+                let at = at.index(item.len());
+                item[at] = byte;
+            }
+            prop_assert_eq!(parse(&item).err(), fault(&item).map(refused));
+        }
+    }
 }
