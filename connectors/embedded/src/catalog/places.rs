@@ -2,9 +2,9 @@
 //!
 //! Batches of all logs are numbered as they come: these are the runs. A run brings a segment of level 0. Of each [`FAN`]
 //! segments of a level in a row one of the next level is made, so an entry is written once a level, and `FAN + 1` segments
-//! of each level are looked into at the most: 45 after 10,000 runs, and half as many as a rule, each a row of 8 KB. A merge is done in steps, one
-//! at a batch that is put, each over an equal part of the fingerprints, which holds about as many entries as `FAN` runs
-//! bring. So no put does more than that for each level, however many events there are.
+//! of each level are looked into at the most: 45 after 10,000 runs, and half as many as a rule, each by one row of 8 KB. A
+//! merge is done in steps, one at a batch that is put, each over an equal part of the fingerprints, which holds about as
+//! many entries as `FAN` runs bring. So no put does more than that for each level, however many events there are.
 //!
 //! What there is after n runs is a function of n and of the runs: nothing else says how far each merge is.
 //!
