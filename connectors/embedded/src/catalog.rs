@@ -21,7 +21,9 @@ use killick_proof::statement::Statement;
 use killick_proof::{Algorithm, Hash};
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
 use killick_stages::series::{MAX_SERIES, OWN, is_series_name};
-use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    AccessGuard, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
 use sha2::{Digest, Sha256};
 
 use crate::folder::Folder;
@@ -29,7 +31,8 @@ use crate::store::{Disk, Store};
 pub use copy::CatalogAt;
 use places::{Entry, Fingerprints, PLACES, RUNS};
 
-/// origin, number → the batch
+/// origin, number → the first [`PART`] of the batch; with the number of a part behind them, from 1 on → that part.
+/// An earlier program put batches whole
 const BATCHES: Bytewise = TableDefinition::new("batches");
 /// origin → the state of its tree after the last batch
 const LOGS: Bytewise = TableDefinition::new("logs");
@@ -55,6 +58,9 @@ type Key = Vec<u8>;
 
 /// Puts that share one write at the most: their batches are in memory.
 const TOGETHER: usize = 64;
+/// Bytes of a batch in one row. The store keeps a large row in a page whose size is a power of two: this with its key fits
+/// into 64 KiB, and a whole batch would leave a quarter of its page empty as a rule.
+const PART: usize = (64 << 10) - 512;
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
 
@@ -234,8 +240,8 @@ impl EmbeddedCatalog {
                 let batch_key = runs.get(run.to_be_bytes().as_slice()).map_err(failed)?;
                 let batch_key = batch_key.ok_or_else(|| damaged("a run of the index of events"))?;
                 let mut batch_key = batch_key.value();
-                let batch = batches.get(batch_key).map_err(failed)?;
-                let statement = batch.as_ref().and_then(|batch| statement_of(batch.value(), index));
+                let batch = stored_batch(&batches, batch_key)?;
+                let statement = batch.as_ref().and_then(|batch| statement_of(batch, index));
                 // Another event may have the same fingerprint.
                 if statement
                     .is_some_and(|it| (it.event.tenant, it.event.source, it.event.id) == (tenant, source, id))
@@ -348,10 +354,14 @@ impl Catalog for EmbeddedCatalog {
     }
 
     fn batch(&self, origin: &str, number: u64) -> Result<Option<BatchRecord>, CatalogError> {
-        let found = self.get(BATCHES, &numbered(origin, number))?;
-        found
-            .map(|bytes| decode_batch(bytes).ok_or_else(|| damaged(&format!("batch {number} of {origin}"))))
-            .transpose()
+        let found = self.0.store.with(|database| {
+            let batches = database.begin_read().map_err(failed)?.open_table(BATCHES).map_err(failed)?;
+            stored_batch(&batches, &numbered(origin, number))
+        })?;
+        let decode = |row: Vec<u8>| {
+            decode_batch(row.into()).ok_or_else(|| damaged(&format!("batch {number} of {origin}")))
+        };
+        found.map(decode).transpose()
     }
 
     fn log_hash(&self, origin: &str, level: u8, index: u64) -> Result<Option<[u8; 32]>, CatalogError> {
@@ -458,8 +468,8 @@ fn put_batch(write: &WriteTransaction, batch: &Prepared) -> Result<(), CatalogEr
     let Prepared { origin, number, .. } = batch;
     let batch_key = numbered(origin, *number);
     let mut batches = write.open_table(BATCHES).map_err(failed)?;
-    if let Some(stored) = batches.get(batch_key.as_slice()).map_err(failed)? {
-        let same = stored.value() == batch.row;
+    if let Some(stored) = stored_batch(&batches, &batch_key)? {
+        let same = stored == batch.row;
         return if same {
             Ok(())
         } else {
@@ -488,9 +498,29 @@ fn put_batch(write: &WriteTransaction, batch: &Prepared) -> Result<(), CatalogEr
     let mut runs = write.open_table(RUNS).map_err(failed)?;
     let mut places = write.open_table(PLACES).map_err(failed)?;
     places::add(&mut runs, &mut places, &batch_key, &batch.entries)?;
-    batches.insert(batch_key.as_slice(), batch.row.as_slice()).map_err(failed)?;
+    for (part, bytes) in (0..).zip(batch.row.chunks(PART)) {
+        batches.insert(part_key(&batch_key, part).as_slice(), bytes).map_err(failed)?;
+    }
     logs.insert(log_key.as_slice(), log.encode().as_slice()).map_err(failed)?;
     Ok(())
+}
+
+/// An encoded batch, of its parts.
+fn stored_batch(
+    batches: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    batch_key: &[u8],
+) -> Result<Option<Vec<u8>>, CatalogError> {
+    let mut parts = Vec::new();
+    for part in 0.. {
+        let Some(row) = batches.get(part_key(batch_key, part).as_slice()).map_err(failed)? else { break };
+        let is_full = row.value().len() == PART;
+        parts.push(row);
+        if !is_full {
+            break;
+        }
+    }
+    let parts: Vec<_> = parts.iter().map(AccessGuard::value).collect();
+    Ok((!parts.is_empty()).then(|| parts.concat()))
 }
 
 fn put_anchor(write: &WriteTransaction, anchor: &AnchorRecord) -> Result<(), CatalogError> {
@@ -581,6 +611,15 @@ fn key(text: &str) -> Key {
 fn numbered(origin: &str, number: u64) -> Key {
     let mut key = key(origin);
     key.put_u64(number);
+    key
+}
+
+/// The key of a part of a batch.
+fn part_key(batch_key: &[u8], part: u32) -> Key {
+    let mut key = batch_key.to_vec();
+    if part > 0 {
+        key.put_u32(part);
+    }
     key
 }
 

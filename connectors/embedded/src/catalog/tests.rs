@@ -6,7 +6,7 @@ use killick_contract::catalog::{Maker, names};
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::{BARRIER, Bytewise, EVENTS, EmbeddedCatalog, PLACES, RUNS, key, numbered};
+use super::{BARRIER, BATCHES, Bytewise, EVENTS, EmbeddedCatalog, PART, PLACES, RUNS, key, numbered};
 use crate::faults::{Faults, Mode};
 use crate::folder::Folder;
 use crate::store::Disk;
@@ -277,4 +277,52 @@ fn a_folder_of_an_earlier_program_opens_and_its_events_are_found() {
     let database = redb::Database::open(place.path().join("catalog.redb")).unwrap();
     let refused = database.begin_write().unwrap().open_table(BY_NAME).map(drop);
     assert!(matches!(refused, Err(redb::TableError::TableTypeMismatch { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_batch_larger_than_a_row_is_read_whole_or_told_of() {
+    let place = tempfile::tempdir().unwrap();
+    let mut made = Maker::new(ORIGIN);
+    let batches = [3, 1_500, 1].map(|leaves| made.batch(0, &["t"], leaves));
+    let catalog = open(place.path(), &Faults::none());
+    for batch in batches.iter().chain(&batches) {
+        catalog.put_batch(batch).unwrap();
+    }
+    let other = BatchRecord { statements: batches[1].statements[1..].to_vec(), ..batches[1].clone() };
+    assert!(matches!(catalog.put_batch(&other), Err(CatalogError::Conflict(_))));
+    for (number, batch) in (0..).zip(&batches) {
+        assert_eq!(catalog.batch(ORIGIN, number).unwrap().as_ref(), Some(batch));
+        for (index, (tenant, source, id)) in (0..).zip(names(batch)) {
+            let wanted = Place { origin: ORIGIN.into(), number, index };
+            assert_eq!(catalog.find(&tenant, &source, &id).unwrap(), [wanted]);
+        }
+    }
+    drop(catalog);
+    let parts = rows(place.path(), BATCHES);
+    assert!(parts.len() > 4 && parts.iter().all(|(_, part)| part.len() <= PART));
+    // As an earlier program had it: in one row.
+    let change = |change: &dyn Fn(&mut redb::Table<'_, &'static [u8], &'static [u8]>)| {
+        let database = redb::Database::open(place.path().join("catalog.redb")).unwrap();
+        let write = database.begin_write().unwrap();
+        change(&mut write.open_table(BATCHES).unwrap());
+        write.commit().unwrap();
+    };
+    let of = |number| numbered(ORIGIN, number);
+    let its: Vec<_> = parts.iter().filter(|(key, _)| key.starts_with(&of(1))).collect();
+    let whole = its.iter().flat_map(|(_, part)| part).copied().collect::<Vec<u8>>();
+    change(&|batches| {
+        its.iter().for_each(|(key, _)| drop(batches.remove(key.as_slice()).unwrap()));
+        batches.insert(of(1).as_slice(), whole.as_slice()).unwrap();
+    });
+    let catalog = open(place.path(), &Faults::none());
+    assert_eq!(catalog.batch(ORIGIN, 1).unwrap().as_ref(), Some(&batches[1]));
+    drop(catalog);
+    change(&|batches| {
+        its.iter().take(1).for_each(|(key, part)| {
+            batches.insert(key.as_slice(), part.as_slice()).unwrap();
+        });
+    });
+    let catalog = open(place.path(), &Faults::none());
+    let without = catalog.batch(ORIGIN, 1);
+    assert!(matches!(without, Err(CatalogError::Damaged(_))), "a part is missing");
 }
