@@ -45,7 +45,7 @@ const SERIES: Bytewise = TableDefinition::new("series");
 /// tenant, source, id, origin, number, index → nothing, of the batches that an earlier program put
 const EVENTS: Bytewise = TableDefinition::new("events by name");
 /// Nothing. An earlier program had [`EVENTS`] under this name: it does not open a table of another type, and so does not go
-/// on where it would not find what is in [`PLACES`].
+/// on where it would not find what is in [`PLACES`], nor read a batch that is in parts.
 const BARRIER: TableDefinition<'static, u64, u64> = TableDefinition::new("events");
 /// tenant, day, origin, number → nothing
 const DAYS: Bytewise = TableDefinition::new("days");

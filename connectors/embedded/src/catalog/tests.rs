@@ -170,6 +170,14 @@ fn rows(place: &Path, table: Bytewise) -> Vec<(Vec<u8>, Vec<u8>)> {
     rows.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).collect()
 }
 
+/// Changes the batches of a catalog that nobody has open.
+fn change(place: &Path, change: impl FnOnce(&mut redb::Table<'_, &'static [u8], &'static [u8]>)) {
+    let database = redb::Database::open(place.join("catalog.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    change(&mut write.open_table(BATCHES).unwrap());
+    write.commit().unwrap();
+}
+
 #[test]
 fn an_effect_that_fails_while_the_index_is_merged_changes_nothing_of_it() {
     let mut made = Maker::new(ORIGIN);
@@ -301,23 +309,17 @@ fn a_batch_larger_than_a_row_is_read_whole_or_told_of() {
     let parts = rows(place.path(), BATCHES);
     assert!(parts.len() > 4 && parts.iter().all(|(_, part)| part.len() <= PART));
     // As an earlier program had it: in one row.
-    let change = |change: &dyn Fn(&mut redb::Table<'_, &'static [u8], &'static [u8]>)| {
-        let database = redb::Database::open(place.path().join("catalog.redb")).unwrap();
-        let write = database.begin_write().unwrap();
-        change(&mut write.open_table(BATCHES).unwrap());
-        write.commit().unwrap();
-    };
     let of = |number| numbered(ORIGIN, number);
     let its: Vec<_> = parts.iter().filter(|(key, _)| key.starts_with(&of(1))).collect();
     let whole = its.iter().flat_map(|(_, part)| part).copied().collect::<Vec<u8>>();
-    change(&|batches| {
+    change(place.path(), |batches| {
         its.iter().for_each(|(key, _)| drop(batches.remove(key.as_slice()).unwrap()));
         batches.insert(of(1).as_slice(), whole.as_slice()).unwrap();
     });
     let catalog = open(place.path(), &Faults::none());
     assert_eq!(catalog.batch(ORIGIN, 1).unwrap().as_ref(), Some(&batches[1]));
     drop(catalog);
-    change(&|batches| {
+    change(place.path(), |batches| {
         its.iter().take(1).for_each(|(key, part)| {
             batches.insert(key.as_slice(), part.as_slice()).unwrap();
         });
