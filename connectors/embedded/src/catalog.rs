@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use crate::folder::Folder;
 use crate::store::{Disk, Store};
 pub use copy::CatalogAt;
-use places::{Entry, Fingerprints, PLACES, RUNS};
+use places::{Entry, PLACES, RUNS, fingerprint};
 
 /// origin, number → the first [`PART`] of the batch; with the number of a part behind them, from 1 on → that part.
 /// An earlier program put batches whole
@@ -234,7 +234,7 @@ impl EmbeddedCatalog {
             let runs = read.open_table(RUNS).map_err(failed)?;
             let places = read.open_table(PLACES).map_err(failed)?;
             let batches = read.open_table(BATCHES).map_err(failed)?;
-            let fingerprint = Fingerprints::default().of(tenant, source, id);
+            let fingerprint = fingerprint(tenant, source, id);
             let mut found = Vec::new();
             for (run, index) in places::look(&places, places::count(&runs)?, fingerprint)? {
                 let batch_key = runs.get(run.to_be_bytes().as_slice()).map_err(failed)?;
@@ -435,12 +435,10 @@ impl Prepared {
         let day = i32::try_from(header.first_time.div_euclid(DAY)).map_err(|error| refused(&error))?;
         let mut days = BTreeSet::new();
         let mut entries = Vec::with_capacity(batch.statements.len());
-        let mut fingerprints = Fingerprints::default();
         let mut last_tenant = None;
         for (index, statement) in (0_u64..).zip(&batch.statements) {
             let event = Statement::decode(statement).map_err(|error| refused(&error))?.event;
-            let fingerprint = fingerprints.of(event.tenant, event.source, event.id);
-            let entry = Entry::new(fingerprint, index);
+            let entry = Entry::new(fingerprint(event.tenant, event.source, event.id), index);
             entries.push(entry.ok_or_else(|| refused(&"has more leaves than the index takes"))?);
             if last_tenant != Some(event.tenant) {
                 last_tenant = Some(event.tenant);

@@ -13,10 +13,10 @@
 //! step larger, by no more than his own events.
 
 use bytes::BufMut as _;
+use killick_proof::hash::sha256;
 use killick_stages::batch::MAX_LEAVES;
 use killick_stages::ports::CatalogError;
 use redb::{ReadableTable, Table, TableDefinition};
-use sha2::{Digest as _, Sha256};
 
 use super::{Bytewise, Key, damaged, failed};
 
@@ -79,21 +79,12 @@ impl Entry {
     }
 }
 
-/// Makes the fingerprints of events' names.
-#[derive(Default)]
-pub(super) struct Fingerprints(Vec<u8>);
-
-impl Fingerprints {
-    pub(super) fn of(&mut self, tenant: &str, source: &str, id: &str) -> u64 {
-        self.0.clear();
-        self.0.put_slice(LABEL);
-        for text in [tenant, source, id] {
-            self.0.put_slice(text.as_bytes());
-            self.0.put_u8(0); // ends the text, which has no control characters
-        }
-        let hash = Sha256::digest(&self.0);
-        u64::from_be_bytes(*hash.first_chunk().expect("a SHA-256 hash has more than 8 bytes"))
-    }
+/// The fingerprint of an event's name.
+pub(super) fn fingerprint(tenant: &str, source: &str, id: &str) -> u64 {
+    // A zero byte ends a text: texts have no control characters.
+    let [tenant, source, id] = [tenant, source, id].map(str::as_bytes);
+    let hash = sha256(&[LABEL, tenant, &[0], source, &[0], id, &[0]]);
+    u64::from_be_bytes(*hash.first_chunk().expect("a SHA-256 hash has more than 8 bytes"))
 }
 
 /// Adds the run of the batch whose row has this key, and does the steps that are due then. Its entries ascend.

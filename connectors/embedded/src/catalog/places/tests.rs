@@ -189,3 +189,11 @@ fn a_row_that_is_none_is_damage() {
         write.abort().unwrap();
     }
 }
+
+#[test]
+fn a_fingerprint_is_for_ever() {
+    assert_eq!(fingerprint("plant", "press-0017", "0000000042"), 0xdf29_933d_dd8a_7657);
+    let all = [("a", "b", "c"), ("ab", "c", "d"), ("a", "bc", "d"), ("a", "b", "cd"), ("b", "a", "c")];
+    let all = all.map(|(tenant, source, id)| fingerprint(tenant, source, id));
+    assert!((1..all.len()).all(|one| !all[..one].contains(&all[one])), "{all:x?}");
+}
