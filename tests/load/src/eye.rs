@@ -5,15 +5,16 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
 use killick_kafka::{KafkaReader, Settings};
 use killick_proof::checkpoint::Checkpoint;
 use killick_proof::note::Note;
 use killick_proof::statement::Statement;
 use killick_stages::frame::AnchorFrame;
-use killick_stages::ports::Reader as _;
+use killick_stages::ports::{BatchRecord, Reader as _};
 use killick_stages::ready::ProofReady;
 use killick_stages::record::{Partition, Record};
-use killick_stages::route::{ANCHORS, CHECKPOINTS, PROOFS};
+use killick_stages::route::{ANCHORS, BATCHES, CHECKPOINTS, PROOFS};
 
 use crate::events::number_of;
 use crate::process::Running;
@@ -145,24 +146,47 @@ impl Eye {
     /// # Errors
     /// One is missing, proven twice, or was never sent: with how many, and an example.
     pub fn expect_all_proven(&mut self, count: usize) -> Result<()> {
-        let mut proven = vec![0_u8; count];
-        self.each(PROOFS, |record| {
-            for statement in ProofReady::decode(&record.value)?.statements {
+        self.expect_each_once(PROOFS, "proven", count, |value| Ok(ProofReady::decode(value)?.statements))
+    }
+
+    /// That each of `count` events is in a batch, and in one.
+    ///
+    /// # Errors
+    /// As for [`Eye::expect_all_proven`].
+    pub fn expect_all_batched(&mut self, count: usize) -> Result<()> {
+        self.expect_each_once(
+            BATCHES,
+            "in a batch",
+            count,
+            |value| Ok(BatchRecord::decode(value)?.statements),
+        )
+    }
+
+    fn expect_each_once(
+        &mut self,
+        topic: &str,
+        done: &str,
+        count: usize,
+        statements: impl Fn(&Bytes) -> Result<Vec<Bytes>>,
+    ) -> Result<()> {
+        let mut seen = vec![0_u8; count];
+        self.each(topic, |record| {
+            for statement in statements(&record.value)? {
                 let event = Statement::decode(&statement)?.event;
-                let number = number_of(event.id).and_then(|number| proven.get_mut(number));
-                let times = number.with_context(|| format!("{} is proven and was never sent", event.id))?;
+                let number = number_of(event.id).and_then(|number| seen.get_mut(number));
+                let times = number.with_context(|| format!("{} is {done} and was never sent", event.id))?;
                 *times = times.saturating_add(1);
             }
             Ok(())
         })?;
         let wrong = |is: fn(u8) -> bool| {
-            let found: Vec<_> = proven.iter().enumerate().filter(|(_, times)| is(**times)).collect();
+            let found: Vec<_> = seen.iter().enumerate().filter(|(_, times)| is(**times)).collect();
             found.first().map(|(number, _)| (found.len(), *number))
         };
         let (missing, doubled) = (wrong(|times| times == 0), wrong(|times| times > 1));
-        for (what, found) in [("not proven", missing), ("proven more than once", doubled)] {
+        for (what, found) in [("not", missing), ("more than once", doubled)] {
             if let Some((events, example)) = found {
-                bail!("{events} of {count} events are {what}, reading-{example} among them");
+                bail!("{events} of {count} events are {what} {done}, reading-{example} among them");
             }
         }
         Ok(())

@@ -205,17 +205,18 @@ pub fn line(site: &Site, events: &Events, is_one_process: bool, tell: &dyn Fn(St
     })
 }
 
-fn meter<'n>(
+/// Reads the servers, the chain and these workers.
+pub fn meter<'n>(
     site: &Site,
     deployment: &Deployment<'_>,
     workers: impl IntoIterator<Item = (&'n str, &'n Running)>,
 ) -> Meter {
-    let servers =
-        [("broker", site.broker), ("catalog", site.catalog), ("chain", Some(deployment.chain.id()))];
+    let servers = [("broker", site.broker), ("catalog", site.catalog), ("chain", deployment.chain())];
     Meter::new(servers.into_iter().chain(workers.into_iter().map(|(name, worker)| (name, Some(worker.id())))))
 }
 
-fn beside(used: &Used, count: usize) -> Beside {
+/// What the others used, for each of so many events.
+pub fn beside(used: &Used, count: usize) -> Beside {
     Beside {
         broker_cpu_micros: used.micros_each("broker", count),
         catalog_cpu_micros: used.micros_each("catalog", count),
@@ -225,7 +226,7 @@ fn beside(used: &Used, count: usize) -> Beside {
 }
 
 /// Waits until so many workers have partitions.
-fn await_partitions(processes: &mut [Running], wanted: usize) -> Result<()> {
+pub fn await_partitions(processes: &mut [Running], wanted: usize) -> Result<()> {
     let begun = Instant::now();
     loop {
         let mut members = 0;
@@ -247,7 +248,7 @@ fn await_partitions(processes: &mut [Running], wanted: usize) -> Result<()> {
 }
 
 /// Ends a process, and takes what it says of its work.
-fn end(stages: &str, worker: Running, used: &Used, count: usize) -> Result<Worker> {
+pub fn end(stages: &str, worker: Running, used: &Used, count: usize) -> Result<Worker> {
     let peak_memory = process::peak_memory(worker.id())?;
     let log = worker.log_file();
     worker.stop()?;

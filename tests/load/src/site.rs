@@ -94,10 +94,10 @@ pub struct Deployment<'s> {
     pub settings: Settings,
     /// Where its events come in.
     pub input: String,
-    folder: PathBuf,
-    node: String,
-    /// Its chain.
-    pub chain: Running,
+    /// For its configuration, keys and logs.
+    pub folder: PathBuf,
+    /// Its chain and the address of that, if it has one.
+    chain: Option<(Running, String)>,
 }
 
 impl<'s> Deployment<'s> {
@@ -106,6 +106,22 @@ impl<'s> Deployment<'s> {
     /// # Errors
     /// A step of it fails.
     pub fn make(site: &'s Site, name: &str, events: &Events) -> Result<Self> {
+        let (mut made, account) = Self::begin(site, name, events)?;
+        made.chain = Some(chain(site, &made.folder, &account)?);
+        prepare(site, &made.folder, &["catalog", "migrate"])?;
+        Ok(made)
+    }
+
+    /// Makes one for the stages up to a signed checkpoint, which need neither a chain nor a catalog.
+    ///
+    /// # Errors
+    /// A step of it fails.
+    pub fn make_log(site: &'s Site, name: &str, events: &Events) -> Result<Self> {
+        Self::begin(site, name, events).map(|(made, _)| made)
+    }
+
+    /// The part that needs the brokers alone; says which account pays for anchors, too.
+    fn begin(site: &'s Site, name: &str, events: &Events) -> Result<(Self, String)> {
         let folder = site.folder.join(name);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let (own, input) = (format!("{}.{name}", site.run), format!("{}.{name}.in", site.run));
@@ -113,38 +129,17 @@ impl<'s> Deployment<'s> {
         let config = configuration(site, &own) + &events.configuration(&input);
         fs::write(folder.join("killick.toml"), config)?;
         site.make_topic(&input)?;
-        let prepare = |arguments: &[&str]| prepare(site, &folder, arguments);
-        let keys = prepare(&["keys", "init"])?;
+        let keys = prepare(site, &folder, &["keys", "init"])?;
         let account =
             keys.split_once("paid by ").map(|(_, account)| account.lines().next().unwrap_or_default());
         let account = account.with_context(|| format!("killick keys init names no account: {keys}"))?;
-        let mut chain = Running::start(
-            Command::new(&site.killick).args([
-                "devnet",
-                "--listen",
-                "127.0.0.1:0",
-                "--block-interval",
-                "250ms",
-                "--account",
-                account,
-            ]),
-            &folder,
-            "devnet",
-        )?;
-        let begun = Instant::now();
-        let node = loop {
-            chain.expect_alive()?;
-            if let Some((_, node)) = chain.output()?.split_once("http://")
-                && let Some((node, _)) = node.split_once('\n')
-            {
-                break format!("http://{node}");
-            }
-            ensure!(begun.elapsed() < PATIENCE, "killick devnet says no address");
-            sleep(LOOK);
-        };
-        prepare(&["topics", "apply"])?;
-        prepare(&["catalog", "migrate"])?;
-        Ok(Self { site, settings, input, folder, node, chain })
+        prepare(site, &folder, &["topics", "apply"])?;
+        Ok((Self { site, settings, input, folder, chain: None }, account.to_owned()))
+    }
+
+    /// The process of its chain, if it has one.
+    pub fn chain(&self) -> Option<u32> {
+        self.chain.as_ref().map(|(process, _)| process.id())
     }
 
     /// Starts a process of some stages, or of all.
@@ -153,9 +148,10 @@ impl<'s> Deployment<'s> {
     /// It does not start.
     pub fn start(&self, name: &str, stages: Option<&str>) -> Result<Running> {
         let mut command = self.command(&["run"]);
-        command
-            .env("KILLICK_LOG_FORMAT", "json")
-            .env("KILLICK_CHAINWEB__NODES", format!("[\"{}\"]", self.node));
+        command.env("KILLICK_LOG_FORMAT", "json");
+        if let Some((_, node)) = &self.chain {
+            command.env("KILLICK_CHAINWEB__NODES", format!("[\"{node}\"]"));
+        }
         if let Some(stages) = stages {
             command.args(["--stages", stages]);
         }
@@ -184,6 +180,24 @@ impl<'s> Deployment<'s> {
     }
 }
 
+/// Starts a chain, and says where it is.
+fn chain(site: &Site, folder: &Path, account: &str) -> Result<(Running, String)> {
+    let mut command = Command::new(&site.killick);
+    command.args(["devnet", "--listen", "127.0.0.1:0", "--block-interval", "250ms", "--account", account]);
+    let mut chain = Running::start(&mut command, folder, "devnet")?;
+    let begun = Instant::now();
+    loop {
+        chain.expect_alive()?;
+        if let Some((_, node)) = chain.output()?.split_once("http://")
+            && let Some((node, _)) = node.split_once('\n')
+        {
+            return Ok((chain, format!("http://{node}")));
+        }
+        ensure!(begun.elapsed() < PATIENCE, "killick devnet says no address");
+        sleep(LOOK);
+    }
+}
+
 fn command(site: &Site, folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(&site.killick);
     command.args(arguments).arg("-c").arg(folder.join("killick.toml"));
@@ -203,7 +217,16 @@ fn configuration(site: &Site, own: &str) -> String {
     let list = |text: &str| {
         text.split(',').map(|each| format!("\"{}\"", each.trim())).collect::<Vec<_>>().join(", ")
     };
-    let (brokers, nodes, keyspace) = (list(&site.brokers), list(&site.nodes), own.replace('.', "_"));
+    let brokers = list(&site.brokers);
+    // The stages up to a checkpoint do without.
+    let catalog = if site.nodes.is_empty() {
+        String::new()
+    } else {
+        let (nodes, keyspace) = (list(&site.nodes), own.replace('.', "_"));
+        format!(
+            "[catalog]\nnodes = [{nodes}]\nkeyspace = \"{keyspace}\"\nreplication = {{ datacenter1 = 1 }}\n\n"
+        )
+    };
     format!(
         r#"# A deployment to measure.
 [deployment]
@@ -230,12 +253,7 @@ ingest_workers = {INGEST_WORKERS}
 replication = 1
 min_in_sync = 1
 
-[catalog]
-nodes = [{nodes}]
-keyspace = "{keyspace}"
-replication = {{ datacenter1 = 1 }}
-
-[keys]
+{catalog}[keys]
 folder = "keys"
 
 "#
