@@ -1,12 +1,13 @@
 // Adds the lines of a file to a Tessera log in a folder, each as an entry, with Tessera as a library: its POSIX driver, its
 // Badger antispam, checkpoints signed every 100 ms.
 //
-//	tessera add --log DIR --input FILE [--resume] [--wait] [--in-flight N] [--lag N]
+//	tessera add --log DIR --input FILE [--resume [--all] [--wait]] [--in-flight N] [--lag N]
 //	tessera check --log DIR --input FILE
 //
 // add ends when every line is in a published checkpoint, and prints {events, added, size, seconds, cpu_seconds}. Beside the
 // log it keeps how many lines have a durable index. With --resume it is a client that was stopped: it adds the lines behind
-// that number again. With --wait it does so only when the antispam knows all that is in the log.
+// that number again, with --all all lines, since it has lost the number. With --wait it does so only when the antispam knows
+// all that is in the log.
 //
 // check reads every entry of the log, and prints {size, unique, logged_twice, missing}: missing are lines of the file that
 // are not in the log.
@@ -139,6 +140,7 @@ func add(arguments []string) error {
 	dir := flags.String("log", "", "folder of the log, its antispam, its key and what is acknowledged")
 	input := flags.String("input", "", "file of lines, each an entry")
 	resume := flags.Bool("resume", false, "add what was not acknowledged")
+	all := flags.Bool("all", false, "with --resume: add all lines")
 	wait := flags.Bool("wait", false, "with --resume: first wait until the antispam knows the whole log")
 	inFlight := flags.Int("in-flight", 4_096, "lines that are added and have no index yet")
 	lag := flags.Uint("lag", badger.DefaultPushbackThreshold, "entries that the antispam may be behind")
@@ -154,7 +156,7 @@ func add(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	acks, done, err := openAcks(filepath.Join(*dir, "acks"), *resume)
+	acks, done, err := openAcks(filepath.Join(*dir, "acks"), *resume, *all)
 	if err != nil {
 		return err
 	}
@@ -235,12 +237,15 @@ func add(arguments []string) error {
 }
 
 // openAcks opens the file that says, in its last whole line, how many lines of the input are acknowledged.
-func openAcks(name string, resume bool) (*os.File, int, error) {
+func openAcks(name string, resume, all bool) (*os.File, int, error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return nil, 0, err
 	}
 	how, done := os.O_EXCL, 0
-	if resume {
+	switch {
+	case resume && all:
+		how = os.O_TRUNC
+	case resume:
 		how = os.O_APPEND
 		text, err := os.ReadFile(name)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
