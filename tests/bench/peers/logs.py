@@ -54,15 +54,14 @@ class Program:
         return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self, is_killed=False):
-        """Waits for its end; returns wall time, CPU time and the most memory."""
+        """Waits for its end; returns wall time and CPU time."""
         _, status, used = os.wait4(self.process.pid, 0)
         seconds = time.monotonic() - self.begun
         self.process.returncode = os.waitstatus_to_exitcode(status)
         wanted = -signal.SIGKILL if is_killed else 0
         if self.process.returncode != wanted:
             sys.exit(f"{self.name} ended with {self.process.returncode}; its log is {self.log}")
-        cpu = used.ru_utime + used.ru_stime
-        return {"seconds": seconds, "cpu_seconds": cpu, "peak_memory": used.ru_maxrss * 1024}
+        return {"seconds": seconds, "cpu_seconds": used.ru_utime + used.ru_stime}
 
     def kill(self):
         self.process.kill()
