@@ -40,7 +40,7 @@ fn told(topic: &str, record: &Record) -> Vec<(u64, String)> {
         |(at, statement): (usize, &bytes::Bytes)| Some((event_number(statement)?, format!("leaf {at}")));
     match topic {
         ACCEPTED => {
-            let frame = AcceptedFrame::decode(&record.value).unwrap_or_default();
+            let Ok(frame) = AcceptedFrame::decode(&record.value) else { return Vec::new() };
             let place = |event: &killick_stages::frame::AcceptedEvent| {
                 let (topic, partition, offset) = (&frame.topic, frame.partition, event.offset);
                 Some((
