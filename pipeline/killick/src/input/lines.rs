@@ -21,12 +21,14 @@ pub enum Line {
 pub struct Lines<R> {
     inner: BufReader<R>,
     first: bool,
+    /// Bytes of the last line, within the bound: the next is likely to be as long.
+    last: usize,
 }
 
 impl<R: Read> Lines<R> {
     /// The lines of `inner`. A byte order mark at its beginning belongs to none.
     pub fn new(inner: R) -> Self {
-        Self { inner: BufReader::with_capacity(256 << 10, inner), first: true }
+        Self { inner: BufReader::with_capacity(256 << 10, inner), first: true, last: 0 }
     }
 
     /// The next line; `None` at the end.
@@ -34,7 +36,7 @@ impl<R: Read> Lines<R> {
     /// # Errors
     /// The input cannot be read.
     pub fn next_line(&mut self) -> io::Result<Option<Line>> {
-        let mut line = Vec::new();
+        let mut line = Vec::with_capacity(self.last);
         let bound = MAX_LINE as u64 + 1;
         (&mut self.inner).take(bound).read_until(b'\n', &mut line)?;
         if std::mem::take(&mut self.first) && line.starts_with("\u{feff}".as_bytes()) {
@@ -44,6 +46,7 @@ impl<R: Read> Lines<R> {
             return Ok(None);
         }
         if line.len() <= MAX_LINE || line.ends_with(b"\n") {
+            self.last = line.len();
             return Ok(Some(Line::Whole(line)));
         }
         let mut length = line.len() as u64;

@@ -1,7 +1,9 @@
 //! JSON values, one a line, each with its exact bytes.
 
-use std::io;
+use std::{fmt, io};
 
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use super::{Bad, Given, InputArgs, Item, Numbered, Parts, TIME_NAMES, time, time_of, warn_timeless};
@@ -10,51 +12,138 @@ use super::{Bad, Given, InputArgs, Item, Numbered, Parts, TIME_NAMES, time, time
 pub struct Values {
     lines: Numbered,
     given: Given,
-    time: Option<Pointer>,
-    source: Option<Pointer>,
-    id: Option<Pointer>,
-    kind: Option<Pointer>,
+    /// Members of the outermost object that parts are in or below; nothing is kept of the others.
+    members: Vec<Box<str>>,
+    time: Option<Place>,
+    source: Option<Place>,
+    id: Option<Place>,
+    kind: Option<Place>,
+    /// Where a time may be that nobody has named.
+    times: Vec<Place>,
     /// Values read, whatever became of them.
     rows: u64,
     warned: bool,
 }
 
 /// A place in a value (RFC 6901).
-struct Pointer(String);
+struct Place {
+    /// The pointer.
+    pointer: Box<str>,
+    /// Which of the members it is in.
+    member: usize,
+    /// The pointer from there on; empty if it is the member itself.
+    below: Box<str>,
+}
 
-impl Pointer {
-    /// A pointer as it is, or the name of a member of the outermost object.
-    fn new(name: &str) -> Self {
-        if name.starts_with('/') {
-            return Self(name.to_owned());
-        }
-        Self(format!("/{}", name.replace('~', "~0").replace('/', "~1")))
+impl Place {
+    /// A pointer as it is, or the name of a member of the outermost object; its member is added to `members`.
+    fn new(name: &str, members: &mut Vec<Box<str>>) -> Self {
+        let pointer = if name.starts_with('/') {
+            name.to_owned()
+        } else {
+            format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+        };
+        let token = pointer[1..].split('/').next().unwrap_or_default();
+        let below = pointer[1 + token.len()..].into();
+        let token = token.replace("~1", "/").replace("~0", "~");
+        let member = members.iter().position(|member| **member == *token).unwrap_or_else(|| {
+            members.push(token.into());
+            members.len() - 1
+        });
+        Self { pointer: pointer.into(), member, below }
     }
 
-    fn text(&self, part: &str, value: &Value) -> Result<String, String> {
-        match value.pointer(&self.0) {
+    fn find<'v>(&self, kept: &'v [Option<Value>]) -> Option<&'v Value> {
+        let member = kept[self.member].as_ref()?;
+        if self.below.is_empty() { Some(member) } else { member.pointer(&self.below) }
+    }
+
+    fn text(&self, part: &str, kept: &[Option<Value>]) -> Result<String, String> {
+        match self.find(kept) {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(Value::Number(number)) if !number.is_f64() => Ok(number.to_string()),
-            Some(_) => Err(format!("{part}: neither text nor whole number at {:?}", self.0)),
-            None => Err(format!("{part}: nothing at {:?}", self.0)),
+            Some(_) => Err(format!("{part}: neither text nor whole number at {:?}", self.pointer)),
+            None => Err(format!("{part}: nothing at {:?}", self.pointer)),
         }
+    }
+}
+
+/// Reads one value, and keeps of an object only some members: of two with one name the last, as [`Value`] does.
+struct Keeping<'m>(&'m [Box<str>]);
+
+impl Keeping<'_> {
+    fn read(&self, text: &str) -> serde_json::Result<Vec<Option<Value>>> {
+        if !text.trim_start().starts_with('{') {
+            let value: Value = serde_json::from_str(text)?;
+            // Arrays have members by number.
+            let member = |name: &Box<str>| {
+                let at = name.replace('~', "~0").replace('/', "~1");
+                value.pointer(&format!("/{at}")).cloned()
+            };
+            return Ok(self.0.iter().map(member).collect());
+        }
+        let mut json = serde_json::Deserializer::from_str(text);
+        let kept = json.deserialize_map(self)?;
+        json.end()?;
+        Ok(kept)
+    }
+}
+
+impl<'de> Visitor<'de> for &Keeping<'_> {
+    type Value = Vec<Option<Value>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut kept = vec![None; self.0.len()];
+        while let Some(member) = object.next_key_seed(Name(self.0))? {
+            match member {
+                Some(member) => kept[member] = Some(object.next_value()?),
+                None => drop(object.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(kept)
+    }
+}
+
+/// The name of a member, as its place among those that are kept.
+struct Name<'m>(&'m [Box<str>]);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = Option<usize>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.iter().position(|member| **member == *name))
     }
 }
 
 impl Values {
     /// The values of these lines.
     pub fn new(lines: Numbered, given: Given, args: &InputArgs) -> Self {
-        let pointer = |name: &Option<String>| name.as_deref().map(Pointer::new);
-        Self {
-            lines,
-            given,
-            time: pointer(&args.time_column),
-            source: pointer(&args.source_column),
-            id: pointer(&args.id_column),
-            kind: pointer(&args.type_column),
-            rows: 0,
-            warned: false,
-        }
+        let mut members = Vec::new();
+        let mut place = |name: &Option<String>| name.as_deref().map(|name| Place::new(name, &mut members));
+        let time = place(&args.time_column);
+        let (source, id, kind) =
+            (place(&args.source_column), place(&args.id_column), place(&args.type_column));
+        let times = match time {
+            Some(_) => Vec::new(),
+            None => TIME_NAMES.iter().map(|name| Place::new(name, &mut members)).collect(),
+        };
+        Self { lines, given, members, time, source, id, kind, times, rows: 0, warned: false }
     }
 
     /// The next value as an event.
@@ -65,8 +154,9 @@ impl Values {
             Ok(bytes) => bytes,
             Err(bad) => return Ok(Some(Item::Bad(bad))),
         };
-        let parts = match serde_json::from_slice::<Value>(&bytes) {
-            Ok(value) => self.parts(&value),
+        let parts = match std::str::from_utf8(&bytes).map(|text| Keeping(&self.members).read(text)) {
+            Ok(Ok(kept)) => self.parts(&kept),
+            Ok(Err(error)) => Err(format!("not JSON: {error}")),
             Err(error) => Err(format!("not JSON: {error}")),
         };
         Ok(Some(match parts {
@@ -75,19 +165,19 @@ impl Values {
         }))
     }
 
-    fn parts(&mut self, value: &Value) -> Result<Parts, String> {
-        let text = |part: &str, place: &Option<Pointer>| {
-            place.as_ref().map(|place| place.text(part, value)).transpose()
+    fn parts(&mut self, kept: &[Option<Value>]) -> Result<Parts, String> {
+        let text = |part: &str, place: &Option<Place>| {
+            place.as_ref().map(|place| place.text(part, kept)).transpose()
         };
         let time = match &self.time {
-            Some(place) => match value.pointer(&place.0) {
+            Some(place) => match place.find(kept) {
                 Some(Value::String(text)) => Some(time_of(text)?),
                 Some(Value::Number(number)) => Some(time_of(&number.to_string())?),
-                Some(_) => return Err(format!("time: neither text nor number at {:?}", place.0)),
-                None => return Err(format!("time: nothing at {:?}", place.0)),
+                Some(_) => return Err(format!("time: neither text nor number at {:?}", place.pointer)),
+                None => return Err(format!("time: nothing at {:?}", place.pointer)),
             },
             // Each value by itself, so that what one claims does not depend on another.
-            None => TIME_NAMES.iter().find_map(|name| match value.get(name)? {
+            None => self.times.iter().find_map(|place| match place.find(kept)? {
                 Value::String(text) => time::parse(text),
                 Value::Number(number) => time::parse(&number.to_string()),
                 _ => None,

@@ -176,6 +176,57 @@ fn parts_of_a_json_line_are_taken_by_pointer_or_name() {
 }
 
 #[test]
+fn what_is_kept_of_a_value_is_what_the_whole_has() {
+    let lines = [
+        r#"{"id":"first","other":{"id":"no"},"id":"last"}"#,
+        r#"{"i\u0064":"by its escaped name","x":["\ud800",1e999]}"#,
+        r#"{"id":{"a":[{"b":"deep"}],"~1/":"odd"},"":"no name"}"#,
+        r#"["zero",{"id":"one"}]"#,
+        r#"{"id":-7}"#,
+        r#"{"id":18446744073709551615}"#,
+        r#""id""#,
+    ];
+    let by = |line: &str, name: &str| {
+        let mut found = items(line, Format::Ndjson, &named("", "", name));
+        match found.remove(0) {
+            Item::Event(event) => Some(event.id),
+            Item::Bad(bad) => {
+                assert!(
+                    bad.reason.contains("nothing at") || bad.reason.contains("neither"),
+                    "{}",
+                    bad.reason
+                );
+                None
+            }
+            Item::CloudEvent { .. } => unreachable!(),
+        }
+    };
+    for line in lines {
+        for pointer in ["/id", "/id/a/0/b", "/id/~01~1", "/", "/0", "/1/id", "/other/id"] {
+            // The library takes no lone surrogate and no number beyond its own.
+            let whole: serde_json::Value =
+                serde_json::from_str(&line.replace(r"\ud800", "").replace("1e999", "1")).unwrap();
+            let there = whole.pointer(pointer).and_then(|value| match value {
+                serde_json::Value::Array(_) | serde_json::Value::Object(_) => None,
+                value => Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned)),
+            });
+            assert_eq!(by(line, pointer), there, "{pointer} of {line}");
+        }
+    }
+    assert_eq!(by(lines[0], "id"), Some("last".to_owned()));
+    assert_eq!(by(lines[1], "id"), Some("by its escaped name".to_owned()));
+    for wrong in ["{\"id\":\"a\"", "{\"id\":\"a\"} x", "{\"id\":\"a\",\"x\":[1,}", "{\"id\":\"a\",\"x\":tru}"]
+    {
+        assert!(
+            bad(&items(wrong, Format::Ndjson, &named("", "", "id"))[0]).1.starts_with("not JSON: "),
+            "{wrong}"
+        );
+    }
+    let unreadable = b"{\"id\":\"a\",\"x\":\"\xff\"}";
+    assert!(bad(&items(unreadable, Format::Ndjson, &named("", "", "id"))[0]).1.starts_with("not JSON: "));
+}
+
+#[test]
 fn nesting_and_length_of_json_are_bounded() {
     let deep = "[".repeat(500_000);
     let long = "1".repeat(2 << 20);
