@@ -10,7 +10,7 @@ use killick_embedded::EmbeddedLog;
 use killick_proof::signature::SecretKey;
 use killick_stages::envelope;
 use killick_stages::ports::{LogError, Producer};
-use killick_stages::record::{Header, Output, Partition};
+use killick_stages::record::{Header, Output, Partition, Topic};
 use killick_stages::route;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -20,7 +20,7 @@ use crate::input::{Bad, Event};
 use crate::site::INPUT_PARTITIONS;
 
 /// Events that are accepted together: so many share one durable write.
-pub const TOGETHER: usize = 512;
+pub const TOGETHER: usize = 1_024;
 /// Bytes of them: large payloads go in smaller company.
 const BYTES_TOGETHER: usize = 4 << 20;
 /// Records that may wait for ingest before the feed does: the log need not hold the whole input twice.
@@ -29,7 +29,7 @@ const AHEAD: u64 = 50_000;
 /// Gathers events and gives them to an input topic.
 pub struct Feed {
     log: EmbeddedLog,
-    topic: &'static str,
+    topic: Topic,
     tenant: String,
     logs: u32,
     counters: Arc<Counters>,
@@ -49,7 +49,7 @@ impl Feed {
         counters: Arc<Counters>,
         stop: CancellationToken,
     ) -> Self {
-        let tenant = tenant.to_owned();
+        let (topic, tenant) = (topic.into(), tenant.to_owned());
         Self { log, topic, tenant, logs, counters, stop, waiting: Vec::new(), bytes: 0, given: 0 }
     }
 
@@ -72,7 +72,7 @@ impl Feed {
             signed: signed.as_ref().map(|(key, signature)| (key.as_bytes(), signature)),
         };
         let partition = route_of(event.source.as_bytes());
-        self.add(Output::new(Partition::new(self.topic, partition), Bytes::new(), envelope.encode()))
+        self.add(Output::new(Partition::new(self.topic.clone(), partition), Bytes::new(), envelope.encode()))
     }
 
     /// Adds a structured CloudEvent as it stands.
@@ -80,7 +80,7 @@ impl Feed {
     /// # Errors
     /// As for [`Feed::flush`].
     pub fn cloud_event(&mut self, value: Bytes) -> Result<()> {
-        let partition = Partition::new(self.topic, route_of(&value));
+        let partition = Partition::new(self.topic.clone(), route_of(&value));
         let mut output = Output::new(partition, Bytes::new(), value);
         let content_type = Bytes::from_static(b"application/cloudevents+json; charset=UTF-8");
         output.headers.push(Header { name: "content-type".into(), value: content_type });
@@ -145,7 +145,7 @@ impl Feed {
     fn make_room(&self) -> Result<()> {
         loop {
             let mut lag = 0;
-            for partition in self.log.partitions(self.topic) {
+            for partition in self.log.partitions(self.topic.as_str()) {
                 let (start, end) = self.log.range(&partition)?;
                 lag += end - self.log.committed("ingest", &partition)?.unwrap_or(start).max(start);
             }
@@ -168,9 +168,7 @@ impl Feed {
 
 /// Which partition of the input a source's events go to: they stay in order.
 fn route_of(source: &[u8]) -> u32 {
-    let hash = killick_proof::Algorithm::Sha256.digest(source);
-    u32::from_be_bytes([hash.as_ref()[0], hash.as_ref()[1], hash.as_ref()[2], hash.as_ref()[3]])
-        % INPUT_PARTITIONS
+    (xxhash_rust::xxh3::xxh3_64(source) % u64::from(INPUT_PARTITIONS)) as u32
 }
 
 /// The topic of events that this process takes in itself.

@@ -3,6 +3,7 @@
 //! A ring of hourly segments: what is too old goes with its whole segment. Exact: a key that was put in is found until
 //! its segment goes. About 30 to 60 bytes a key.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -66,13 +67,19 @@ impl Seen {
 
     /// Looks for a key, and puts it in at the present log time if it is new.
     pub fn see(&mut self, key: Key, tag: Tag) -> Known {
-        for segment in self.segments.iter().rev() {
-            if let Some(known) = segment.keys.get(&key) {
-                return if *known == tag { Known::Same } else { Known::Other };
+        let same_or_other = |known: &Tag| if *known == tag { Known::Same } else { Known::Other };
+        self.begin_hour();
+        let (current, older) = self.segments.make_contiguous().split_last_mut().expect("the hour has begun");
+        if let Some(known) = older.iter().rev().find_map(|segment| segment.keys.get(&key)) {
+            return same_or_other(known);
+        }
+        match current.keys.entry(key) {
+            Entry::Occupied(known) => same_or_other(known.get()),
+            Entry::Vacant(place) => {
+                place.insert(tag);
+                Known::New
             }
         }
-        self.current().insert(key, tag);
-        Known::New
     }
 
     /// How many keys are in.
@@ -85,14 +92,13 @@ impl Seen {
         self.len() == 0
     }
 
-    /// The segment of the present hour: the last one, since time does not go back.
-    fn current(&mut self) -> &mut HashMap<Key, Tag, Spread> {
+    /// Sees that the last segment is that of the present hour: time does not go back.
+    fn begin_hour(&mut self) {
         let hour = self.now.div_euclid(SEGMENT);
         if self.segments.back().is_none_or(|last| last.hour < hour) {
             let keys = HashMap::with_hasher(self.spread.clone());
             self.segments.push_back(Segment { hour, keys });
         }
-        &mut self.segments.back_mut().expect("there is a segment now").keys
     }
 }
 

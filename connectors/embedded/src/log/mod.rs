@@ -28,7 +28,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use killick_stages::ports::{LogError, Producer, Reader};
-use killick_stages::record::{Micros, Output, Partition, Record};
+use killick_stages::record::{Micros, Output, Partition, Record, Topic};
 
 use tracing::warn;
 
@@ -221,17 +221,22 @@ impl Shared {
     }
 
     fn number(&self, partition: &Partition) -> Result<u32, LogError> {
+        match self.row(&partition.topic) {
+            Some((first, row)) if partition.number < row.partitions => Ok(first + partition.number),
+            _ => Err(LogError::Unknown(partition.clone())),
+        }
+    }
+
+    /// A topic, and the number of its first partition.
+    fn row(&self, topic: &Topic) -> Option<(u32, &TopicRow)> {
         let mut first = 0;
         for row in &self.table {
-            if *row.name == *partition.topic.as_str() {
-                return match partition.number < row.partitions {
-                    true => Ok(first + partition.number),
-                    false => Err(LogError::Unknown(partition.clone())),
-                };
+            if *row.name == *topic.as_str() {
+                return Some((first, row));
             }
             first += row.partitions;
         }
-        Err(LogError::Unknown(partition.clone()))
+        None
     }
 
     fn spec_of(&self, number: u32) -> Option<&TopicSpec> {
@@ -253,8 +258,16 @@ impl Shared {
         fence: Option<writer::Fence>,
     ) -> Result<Pending, LogError> {
         let mut pending = Pending::new(moves, fence);
+        // One transaction has many outputs of few topics, mostly one behind another.
+        let mut last: Option<(&Topic, u32, &TopicRow)> = None;
         for output in outputs {
-            let number = self.number(&output.partition)?;
+            let topic = &output.partition.topic;
+            let known = last.filter(|(known, ..)| *known == topic);
+            let found = known.or_else(|| self.row(topic).map(|(first, row)| (topic, first, row)));
+            let (_, first, row) = found
+                .filter(|(_, _, row)| output.partition.number < row.partitions)
+                .ok_or_else(|| LogError::Unknown(output.partition.clone()))?;
+            last = found;
             let too_large =
                 |size, limit| LogError::TooLarge { partition: output.partition.clone(), size, limit };
             let size = entry::record_len(output);
@@ -267,18 +280,9 @@ impl Shared {
             if let Some(&(size, limit)) = bounds.iter().find(|(size, limit)| size > limit) {
                 return Err(too_large(size, limit));
             }
-            let compact = self.table_row(number).is_some_and(|row| row.compact);
-            pending.add(number, compact, output);
+            pending.add(first + output.partition.number, row.compact, output);
         }
         Ok(pending)
-    }
-
-    fn table_row(&self, number: u32) -> Option<&TopicRow> {
-        let mut first = 0;
-        self.table.iter().find(|row| {
-            first += row.partitions;
-            number < first
-        })
     }
 
     fn read(

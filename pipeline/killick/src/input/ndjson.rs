@@ -76,11 +76,11 @@ impl Keeping<'_> {
         if !text.trim_start().starts_with('{') {
             let value: Value = serde_json::from_str(text)?;
             // Arrays have members by number.
-            let member = |name: &Box<str>| {
+            let member = |name: &str| {
                 let at = name.replace('~', "~0").replace('/', "~1");
                 value.pointer(&format!("/{at}")).cloned()
             };
-            return Ok(self.0.iter().map(member).collect());
+            return Ok(self.0.iter().map(|name| member(name)).collect());
         }
         let mut json = serde_json::Deserializer::from_str(text);
         let kept = json.deserialize_map(self)?;
