@@ -144,7 +144,8 @@ fn measure(args: &BenchArgs, folder: &Path, figures: &mut Figures) -> Result<()>
         line::latency(&maker, folder, held, figures)?;
     }
     if args.wants(Part::Kafka) {
-        kafka::measure(&maker, &args.brokers, folder, figures)?;
+        let many = (!args.quick).then_some(MANY);
+        kafka::measure(&maker, &args.brokers, folder, many, figures)?;
     }
     if let Some(program) = &args.peers {
         peers::measure(program, figures)?;

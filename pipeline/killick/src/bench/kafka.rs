@@ -44,11 +44,17 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Hops from an event's topic to its signed checkpoint.
 const LINE: [&str; 3] = ["ingest", "dedup", "batch"];
 
-/// `e_kafka_hop` and `e_kafka_line`.
+/// `e_kafka_hop` and `e_kafka_line`; and how fast `many` events are beside so few, if there are to be many.
 ///
 /// # Errors
 /// The brokers are not there, or do not do what they should.
-pub fn measure(maker: &Maker, brokers: &[String], folder: &Path, figures: &mut Figures) -> Result<()> {
+pub fn measure(
+    maker: &Maker,
+    brokers: &[String],
+    folder: &Path,
+    many: Option<usize>,
+    figures: &mut Figures,
+) -> Result<()> {
     figures.says(&format!("kafka: {ROUNDS} rounds of {EVENTS} unsigned events"));
     let values: Vec<_> = (0..EVENTS).map(|number| maker.value(number, false)).collect();
     let (mut hops, mut lines) = (Vec::new(), Vec::new());
@@ -57,12 +63,12 @@ pub fn measure(maker: &Maker, brokers: &[String], folder: &Path, figures: &mut F
     let own = figures.get("floor.unsigned.cpu").unwrap_or_default() / 1e3;
     for round in 0..ROUNDS {
         let place = Place::make(brokers, &folder.join(format!("kafka-{round}")))?;
-        place.fill(&values)?;
+        place.fill(values.iter().cloned())?;
         let (consume, produce) = (place.consume()?, place.produce(&values)?);
-        let hop = place.run(&LINE[..1])?;
+        let hop = place.run(&LINE[..1], EVENTS)?;
         let line = place.beside()?;
-        line.fill(&values)?;
-        let whole = line.run(&LINE)?;
+        line.fill(values.iter().cloned())?;
+        let whole = line.run(&LINE, EVENTS)?;
         hops.push((consume + produce) / hop.cpu);
         lines.push((3.0 * (consume + produce) + own) / whole.cpu);
         let row = [consume, produce, hop.cpu, hop.rate, whole.cpu, whole.rate];
@@ -77,6 +83,28 @@ pub fn measure(maker: &Maker, brokers: &[String], folder: &Path, figures: &mut F
         let unit = if name.ends_with("rate") { "events/s" } else { "µs/event" };
         figures.add(&format!("kafka.{name}"), median(column), unit, None);
     }
+    many.map_or(Ok(()), |count| measure_many(maker, brokers, folder, count, figures))
+}
+
+/// `kafka_slope`.
+fn measure_many(
+    maker: &Maker,
+    brokers: &[String],
+    folder: &Path,
+    count: usize,
+    figures: &mut Figures,
+) -> Result<()> {
+    figures.says(&format!("kafka: {count} unsigned events"));
+    let place = Place::make(brokers, &folder.join("kafka-many"))?;
+    place.fill((0..count).map(|number| maker.value(number, false)))?;
+    let run = place.run(&LINE, count)?;
+    place.remove()?;
+    let millions = count / 1_000_000;
+    let base = figures.get("kafka.line.rate").unwrap_or_default();
+    figures.add(&format!("kafka_slope_{millions}m"), run.rate / base, "", Some(Goal::Least(0.95)));
+    figures.add(&format!("kafka.{millions}m.rate"), run.rate, "events/s", None);
+    figures.add(&format!("kafka.{millions}m.cpu"), run.cpu, "µs/event", None);
+    figures.add(&format!("kafka.{millions}m.resident"), run.resident as f64 / 1e6, "MB", None);
     Ok(())
 }
 
@@ -94,6 +122,8 @@ struct Ran {
     cpu: f64,
     /// Events a second.
     rate: f64,
+    /// The largest resident memory, in bytes.
+    resident: u64,
 }
 
 impl Place {
@@ -151,16 +181,18 @@ impl Place {
     }
 
     /// Puts the events into the input, each in the partition of its number.
-    fn fill(&self, values: &[Bytes]) -> Result<()> {
+    fn fill(&self, values: impl Iterator<Item = Bytes>) -> Result<()> {
         let producer = KafkaProducer::open(&self.settings, "bench")?;
         let places: Vec<_> = (0..LOGS).map(|number| Partition::new(self.input.as_str(), number)).collect();
-        for values in values.chunks(TOGETHER) {
-            let of = values.iter().zip(places.iter().cycle());
-            let records: Vec<_> =
-                of.map(|(value, place)| Output::new(place.clone(), "", value.clone())).collect();
+        let mut records =
+            values.zip(places.iter().cycle()).map(|(value, place)| Output::new(place.clone(), "", value));
+        loop {
+            let records: Vec<_> = records.by_ref().take(TOGETHER).collect();
+            if records.is_empty() {
+                return Ok(());
+            }
             producer.produce(&records).context("the brokers do not take the events")?;
         }
-        Ok(())
     }
 
     /// CPU time to read the input and do nothing with it, in microseconds an event.
@@ -183,7 +215,7 @@ impl Place {
             count += 1;
         }
         ensure!(bytes > 0, "the events are empty");
-        Ok(micros_each(process::cpu_time() - cpu))
+        Ok(micros_each(process::cpu_time() - cpu, EVENTS))
     }
 
     /// CPU time to write the same records to another topic, in microseconds an event.
@@ -212,11 +244,11 @@ impl Place {
             }
         }
         producer.flush(Timeout::After(PATIENCE))?;
-        Ok(micros_each(process::cpu_time() - cpu))
+        Ok(micros_each(process::cpu_time() - cpu, EVENTS))
     }
 
-    /// Has these stages do with the whole backlog, in this process.
-    fn run(&self, stages: &[&str]) -> Result<Ran> {
+    /// Has these stages do with the whole backlog of so many events, in this process.
+    fn run(&self, stages: &[&str], events: usize) -> Result<Ran> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let last = stages.last().copied().unwrap_or_default().to_owned();
         let passed = Arc::new(AtomicU64::new(0));
@@ -239,26 +271,31 @@ impl Place {
             Cluster::start(&self.config, &stages, runtime.handle(), &stop, Arc::default(), Some(tap))?;
         // A group takes its time to form: the rate is from the first commit on.
         let (mut first, mut since, mut known) = (None, Instant::now(), 0);
+        let mut resident = 0;
         loop {
             let now = passed.load(Ordering::Relaxed);
-            ensure!(now <= EVENTS as u64, "{now} events came out of {EVENTS}");
+            ensure!(now <= events as u64, "{now} events came out of {events}");
             if now > known {
                 first.get_or_insert((Instant::now(), now));
                 (known, since) = (now, Instant::now());
+                resident = resident.max(process::resident_memory().unwrap_or_default());
             }
-            if now == EVENTS as u64 {
+            if now == events as u64 {
                 break;
             }
             if cluster.stopping().is_cancelled() || since.elapsed() > PATIENCE {
-                bail!("{now} of {EVENTS} events came through {stages:?}, and no more come");
+                bail!("{now} of {events} events came through {stages:?}, and no more come");
             }
             std::thread::sleep(LOOK);
         }
-        let cpu = micros_each(process::cpu_time() - cpu);
+        let cpu = micros_each(process::cpu_time() - cpu, events);
         let (at, count) = first.unwrap_or((begun, 0));
-        let rate = a_second(at.elapsed(), EVENTS - usize::try_from(count)?);
+        let rate = a_second(at.elapsed(), events - usize::try_from(count)?);
         cluster.stop()?;
-        Ok(Ran { cpu, rate })
+        // What was on its way when they stopped has come by now.
+        let now = passed.load(Ordering::Relaxed);
+        ensure!(now == events as u64, "{now} events came out of {events}");
+        Ok(Ran { cpu, rate, resident })
     }
 
     /// Removes its topics.
@@ -271,6 +308,6 @@ impl Place {
     }
 }
 
-fn micros_each(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6 / EVENTS as f64
+fn micros_each(time: Duration, events: usize) -> f64 {
+    time.as_secs_f64() * 1e6 / events as f64
 }
