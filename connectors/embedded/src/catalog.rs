@@ -1,39 +1,33 @@
 //! The catalog: what receipts are derived from, in one file beside the log.
 //!
 //! Keys are texts and numbers in an order that serves the reading: a zero byte ends a text (texts have no control
-//! characters), numbers are big-endian. Where events are stands in sorted pages of its own: see `catalog/places.rs`. Puts that
-//! wait at the same time share one durable write.
+//! characters), numbers are big-endian. Batches are in parts: see `catalog/batches.rs`; where events are stands in sorted pages
+//! of its own: see `catalog/places.rs`. Puts that wait at the same time share one durable write.
 
+mod batches;
 mod copy;
 mod places;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, BufMut, Bytes};
-use killick_proof::batch::BatchHeader;
 use killick_proof::checkpoint::Checkpoint;
-use killick_proof::log::{Log, NodeId};
+use killick_proof::log::Log;
 use killick_proof::note::Note;
-use killick_proof::statement::Statement;
-use killick_proof::{Algorithm, Hash};
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
 use killick_stages::series::{MAX_SERIES, OWN, is_series_name};
-use redb::{
-    AccessGuard, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
-};
+use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use sha2::{Digest, Sha256};
 
 use crate::folder::Folder;
 use crate::store::{Disk, Store};
+use batches::{BATCHES, Prepared, decode_batch, put_batch, statement_of, stored_batch};
 pub use copy::CatalogAt;
-use places::{Entry, PLACES, RUNS, fingerprint};
+use places::{PLACES, RUNS, fingerprint};
 
-/// origin, number → the first [`PART`] of the batch; with the number of a part behind them, from 1 on → that part.
-/// An earlier program put batches whole
-const BATCHES: Bytewise = TableDefinition::new("batches");
 /// origin → the state of its tree after the last batch
 const LOGS: Bytewise = TableDefinition::new("logs");
 /// origin, level, index → the root of a complete subtree
@@ -58,12 +52,6 @@ type Key = Vec<u8>;
 
 /// Puts that share one write at the most: their batches are in memory.
 const TOGETHER: usize = 64;
-/// Bytes of a batch in one row. The store keeps a large row in a page whose size is a power of two: this with its key fits
-/// into 64 KiB, and a whole batch would leave a quarter of its page empty as a rule.
-const PART: usize = (64 << 10) - 512;
-/// Microseconds of a day.
-const DAY: i64 = 86_400_000_000;
-
 /// An embedded catalog, open. Cheap to clone: all clones are the same catalog.
 #[derive(Clone)]
 pub struct EmbeddedCatalog(Arc<Shared>);
@@ -413,114 +401,6 @@ impl Catalog for EmbeddedCatalog {
     }
 }
 
-/// A batch as it is written: what can be made of it alone, before it is its turn.
-struct Prepared {
-    origin: Box<str>,
-    number: u64,
-    algorithm: Algorithm,
-    leaf: Hash,
-    row: Vec<u8>,
-    /// Rows of [`DAYS`].
-    days: BTreeSet<Key>,
-    /// Ascending.
-    entries: Vec<Entry>,
-}
-
-impl Prepared {
-    fn new(batch: &BatchRecord) -> Result<Self, CatalogError> {
-        let header = BatchHeader::decode(&batch.header)
-            .map_err(|error| refused(&format_args!("has no good header: {error}")))?;
-        let origin = header.origin.as_str();
-        let algorithm = header.algorithm().ok_or_else(|| refused(&"names an unknown hash"))?;
-        let day = i32::try_from(header.first_time.div_euclid(DAY)).map_err(|error| refused(&error))?;
-        let mut days = BTreeSet::new();
-        let mut entries = Vec::with_capacity(batch.statements.len());
-        let mut last_tenant = None;
-        for (index, statement) in (0_u64..).zip(&batch.statements) {
-            let event = Statement::decode(statement).map_err(|error| refused(&error))?.event;
-            let entry = Entry::new(fingerprint(event.tenant, event.source, event.id), index);
-            entries.push(entry.ok_or_else(|| refused(&"has more leaves than the index takes"))?);
-            if last_tenant != Some(event.tenant) {
-                last_tenant = Some(event.tenant);
-                days.insert([day_key(event.tenant, day), numbered(origin, header.number)].concat());
-            }
-        }
-        entries.sort_unstable();
-        Ok(Self {
-            origin: origin.into(),
-            number: header.number,
-            algorithm,
-            leaf: algorithm.leaf(&batch.header),
-            row: encode_batch(batch),
-            days,
-            entries,
-        })
-    }
-}
-
-fn refused(why: &dyn std::fmt::Display) -> CatalogError {
-    damaged(&format!("a batch was given that {why}"))
-}
-
-fn put_batch(write: &WriteTransaction, batch: &Prepared) -> Result<(), CatalogError> {
-    let Prepared { origin, number, .. } = batch;
-    let batch_key = numbered(origin, *number);
-    let mut batches = write.open_table(BATCHES).map_err(failed)?;
-    if let Some(stored) = stored_batch(&batches, &batch_key)? {
-        let same = stored == batch.row;
-        return if same {
-            Ok(())
-        } else {
-            Err(CatalogError::Conflict(format!("batch {number} of {origin}")))
-        };
-    }
-    let mut logs = write.open_table(LOGS).map_err(failed)?;
-    let log_key = key(origin);
-    let state = logs.get(log_key.as_slice()).map_err(failed)?.map(|state| decode_log(origin, state.value()));
-    let mut log = state.unwrap_or_else(|| Ok(Log::new(batch.algorithm)))?;
-    if log.size() != *number {
-        let size = log.size();
-        return Err(CatalogError::Conflict(format!("next batch of {origin}: {size}, and not {number}")));
-    }
-    let mut made: Vec<(NodeId, [u8; 32])> = Vec::new();
-    log.append(batch.leaf, |id, hash| made.push((id, *hash.as_bytes()))).map_err(|error| refused(&error))?;
-    let mut nodes = write.open_table(NODES).map_err(failed)?;
-    for (id, hash) in made {
-        let level = u8::try_from(id.level).map_err(|error| refused(&error))?;
-        nodes.insert(node(origin, level, id.index).as_slice(), hash.as_slice()).map_err(failed)?;
-    }
-    let mut days = write.open_table(DAYS).map_err(failed)?;
-    for day in &batch.days {
-        days.insert(day.as_slice(), [].as_slice()).map_err(failed)?;
-    }
-    let mut runs = write.open_table(RUNS).map_err(failed)?;
-    let mut places = write.open_table(PLACES).map_err(failed)?;
-    places::add(&mut runs, &mut places, &batch_key, &batch.entries)?;
-    for (part, bytes) in (0..).zip(batch.row.chunks(PART)) {
-        batches.insert(part_key(&batch_key, part).as_slice(), bytes).map_err(failed)?;
-    }
-    logs.insert(log_key.as_slice(), log.encode().as_slice()).map_err(failed)?;
-    Ok(())
-}
-
-/// An encoded batch, of its parts.
-fn stored_batch(
-    batches: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    batch_key: &[u8],
-) -> Result<Option<Vec<u8>>, CatalogError> {
-    let mut parts = Vec::new();
-    for part in 0.. {
-        let Some(row) = batches.get(part_key(batch_key, part).as_slice()).map_err(failed)? else { break };
-        let is_full = row.value().len() == PART;
-        parts.push(row);
-        if !is_full {
-            break;
-        }
-    }
-    let parts: Vec<_> = parts.iter().map(AccessGuard::value).collect();
-    Ok((!parts.is_empty()).then(|| parts.concat()))
-}
-
 fn put_anchor(write: &WriteTransaction, anchor: &AnchorRecord) -> Result<(), CatalogError> {
     // It is read back under what its checkpoint says of itself.
     let refused = |why: &dyn std::fmt::Display| {
@@ -612,15 +492,6 @@ fn numbered(origin: &str, number: u64) -> Key {
     key
 }
 
-/// The key of a part of a batch.
-fn part_key(batch_key: &[u8], part: u32) -> Key {
-    let mut key = batch_key.to_vec();
-    if part > 0 {
-        key.put_u32(part);
-    }
-    key
-}
-
 fn node(origin: &str, level: u8, index: u64) -> Key {
     let mut key = key(origin);
     key.put_u8(level);
@@ -650,42 +521,6 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 fn take_bytes(from: &mut Bytes) -> Option<Bytes> {
     let len = usize::try_from(from.try_get_u64_le().ok()?).ok()?;
     (len <= from.len()).then(|| from.split_to(len))
-}
-
-fn encode_batch(batch: &BatchRecord) -> Vec<u8> {
-    let size = batch.statements.iter().map(|statement| statement.len() + 8).sum::<usize>() + 1024;
-    let mut out = Vec::with_capacity(size);
-    put_bytes(&mut out, &batch.header);
-    put_bytes(&mut out, &batch.edge);
-    put_bytes(&mut out, batch.checkpoint.as_bytes());
-    batch.statements.iter().for_each(|statement| put_bytes(&mut out, statement));
-    out
-}
-
-fn decode_batch(mut bytes: Bytes) -> Option<BatchRecord> {
-    let header = take_bytes(&mut bytes)?;
-    let edge = take_bytes(&mut bytes)?;
-    let checkpoint = std::str::from_utf8(&take_bytes(&mut bytes)?).ok()?.into();
-    let mut statements = Vec::new();
-    while !bytes.is_empty() {
-        statements.push(take_bytes(&mut bytes)?);
-    }
-    Some(BatchRecord { header, statements, edge, checkpoint })
-}
-
-/// One statement of an encoded batch.
-fn statement_of(batch: &[u8], index: u64) -> Option<Statement<'_>> {
-    let mut rest = batch;
-    for _ in 0..3 + index {
-        rest = take_part(rest)?.1;
-    }
-    Statement::decode(take_part(rest)?.0).ok()
-}
-
-/// The first part of an encoded batch, and what is behind it.
-fn take_part(from: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = from.split_first_chunk()?;
-    rest.split_at_checked(usize::try_from(u64::from_le_bytes(*len)).ok()?)
 }
 
 fn decode_anchor(origin: &str, series: &str, mut bytes: Bytes) -> Option<AnchorRecord> {

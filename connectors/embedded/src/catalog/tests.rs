@@ -6,7 +6,8 @@ use killick_contract::catalog::{Maker, names};
 use killick_stages::ports::{AnchorRecord, BatchRecord, Catalog, CatalogError, Place};
 use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::{BARRIER, BATCHES, Bytewise, EVENTS, EmbeddedCatalog, PART, PLACES, RUNS, key, numbered};
+use super::batches::PART;
+use super::{BARRIER, BATCHES, Bytewise, EVENTS, EmbeddedCatalog, PLACES, RUNS, key, numbered};
 use crate::faults::{Faults, Mode};
 use crate::folder::Folder;
 use crate::store::Disk;
