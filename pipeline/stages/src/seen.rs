@@ -1,12 +1,15 @@
 //! The keys of events that were let through, for as long as copies have to be found.
 //!
 //! A ring of hourly segments: what is too old goes with its whole segment. Exact: a key that was put in is found until
-//! its segment goes. About 30 to 60 bytes a key.
+//! its segment goes. About 35 to 65 bytes a key.
+
+mod marks;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use self::marks::Marks;
 use crate::record::Micros;
 
 /// The event's name as 128 bits: two events with one key do not happen by chance.
@@ -37,6 +40,8 @@ pub struct Seen {
     now: Micros,
     /// Segments by ascending hour.
     segments: VecDeque<Segment>,
+    /// Which segments a key may be in.
+    marks: Marks,
     spread: Spread,
 }
 
@@ -49,7 +54,8 @@ struct Segment {
 impl Seen {
     /// Nothing seen; a key is kept for at least `window` of log time after it came, and at most an hour longer.
     pub fn new(window: Micros) -> Self {
-        Self { window, now: Micros::MIN, segments: VecDeque::new(), spread: Spread::new() }
+        let (segments, marks) = (VecDeque::new(), Marks::new(window));
+        Self { window, now: Micros::MIN, segments, marks, spread: Spread::new() }
     }
 
     /// Lets log time go on to `time`, never back, and drops the segments that are too old. Gives the largest time so far.
@@ -59,8 +65,15 @@ impl Seen {
             let end = segment.hour.saturating_add(1).saturating_mul(SEGMENT);
             end.saturating_add(self.window) <= self.now
         };
-        while self.segments.front().is_some_and(is_over) {
-            self.segments.pop_front();
+        let over = self.segments.iter().take_while(|segment| is_over(segment)).count();
+        if over > 0 {
+            let bits = |segments: &mut dyn Iterator<Item = &Segment>| {
+                segments.fold(0, |bits, segment| bits | self.marks.bit(segment.hour))
+            };
+            let gone =
+                bits(&mut self.segments.iter().take(over)) & !bits(&mut self.segments.iter().skip(over));
+            let keys = self.segments.drain(..over).map(|segment| segment.keys.len()).sum();
+            self.marks.clear(keys, gone);
         }
         self.now
     }
@@ -70,13 +83,16 @@ impl Seen {
         let same_or_other = |known: &Tag| if *known == tag { Known::Same } else { Known::Other };
         self.begin_hour();
         let (current, older) = self.segments.make_contiguous().split_last_mut().expect("the hour has begun");
-        if let Some(known) = older.iter().rev().find_map(|segment| segment.keys.get(&key)) {
+        let (bucket, bits) = self.marks.look(&key);
+        let mut likely = older.iter().rev().filter(|segment| bits & self.marks.bit(segment.hour) != 0);
+        if let Some(known) = likely.find_map(|segment| segment.keys.get(&key)) {
             return same_or_other(known);
         }
         match current.keys.entry(key) {
             Entry::Occupied(known) => same_or_other(known.get()),
             Entry::Vacant(place) => {
                 place.insert(tag);
+                self.marks.set(bucket, self.marks.bit(current.hour));
                 Known::New
             }
         }
@@ -155,6 +171,8 @@ impl Hasher for Fold {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn key(number: u64) -> Key {
@@ -198,6 +216,63 @@ mod tests {
         assert_eq!(seen.see(key(1), [1; 8]), Known::New);
         seen.advance(Micros::MAX);
         assert_eq!(seen.see(key(1), [2; 8]), Known::New);
+    }
+
+    /// What is known, in one list that is looked through.
+    #[derive(Default)]
+    struct Model(Vec<(i64, Key, Tag)>);
+
+    impl Model {
+        fn see(&mut self, window: Micros, now: Micros, key: Key, tag: Tag) -> Known {
+            self.0.retain(|(hour, ..)| (hour + 1) * SEGMENT + window > now);
+            match self.0.iter().find(|(_, known, _)| *known == key) {
+                Some((.., known)) if *known == tag => Known::Same,
+                Some(_) => Known::Other,
+                None => {
+                    self.0.push((now.div_euclid(SEGMENT), key, tag));
+                    Known::New
+                }
+            }
+        }
+    }
+
+    fn windows() -> impl Strategy<Value = Micros> {
+        let hours = prop_oneof![1..200_i64, 28..35_i64, 700..801_i64, Just(2_160)];
+        (hours, 0..SEGMENT).prop_map(|(hours, more)| hours * SEGMENT + more)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_is_known_is_what_a_list_would_say(
+            window in windows(),
+            begin in -10_000_i64..10_000,
+            steps in proptest::collection::vec((0..48_i64, 0..SEGMENT, 0..600_u64, 0..8_u8), 1..1_500),
+        ) {
+            let (mut seen, mut model) = (Seen::new(window), Model::default());
+            let mut now = begin * SEGMENT;
+            for (hours, more, number, what) in steps {
+                // Mostly within an hour; at times on to another.
+                now += if what == 0 { hours * SEGMENT + more } else { more / 1_000 };
+                seen.advance(now);
+                let (key, tag) = (key(number), [what / 6; 8]);
+                prop_assert_eq!(seen.see(key, tag), model.see(window, now, key, tag), "{} at {}", number, now);
+                prop_assert_eq!(seen.len(), model.0.len());
+            }
+        }
+    }
+
+    #[test]
+    fn many_keys_are_found_in_every_hour_of_the_window_while_others_go() {
+        let mut seen = Seen::new(25 * SEGMENT);
+        let of = |hour: u64| (hour * 1_000..(hour + 1) * 1_000).map(key);
+        for hour in 0..60 {
+            seen.advance(hour as i64 * SEGMENT);
+            assert!(of(hour).all(|key| seen.see(key, [1; 8]) == Known::New), "{hour}");
+            let oldest = hour.saturating_sub(25);
+            assert!((oldest..=hour).all(|hour| of(hour).all(|key| seen.see(key, [1; 8]) == Known::Same)));
+            assert_eq!(seen.len() as u64, (hour - oldest + 1) * 1_000);
+        }
     }
 
     #[test]
