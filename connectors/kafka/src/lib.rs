@@ -32,4 +32,4 @@ pub use names::Names;
 pub use preflight::{Starting, preflight};
 pub use producer::KafkaProducer;
 pub use reader::KafkaReader;
-pub use settings::{Mechanism, Security, Settings, SettingsError};
+pub use settings::{Compression, Mechanism, Security, Settings, SettingsError};

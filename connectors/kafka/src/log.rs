@@ -130,7 +130,7 @@ impl KafkaLog {
             // A record that is not taken by then spoils its transaction.
             .set("message.timeout.ms", (settings.transaction_timeout.micros() / 1_000 * 9 / 10).to_string())
             .set("linger.ms", "1")
-            .set("compression.type", "lz4")
+            .set("compression.type", settings.compression.to_string())
             .set("queue.buffering.max.kbytes", "131072")
             .set("statistics.interval.ms", "1000");
         let timeout = settings.transaction_timeout.duration();

@@ -41,7 +41,7 @@ impl KafkaProducer {
             .set("acks", "all")
             .set("message.timeout.ms", DELIVERY.as_millis().to_string())
             .set("linger.ms", "1")
-            .set("compression.type", "lz4")
+            .set("compression.type", settings.compression.to_string())
             .set("queue.buffering.max.kbytes", "65536");
         let names = Names::new(&settings.prefix);
         Ok(Self { config, names, max_record: settings.max_record, producer: Mutex::default() })

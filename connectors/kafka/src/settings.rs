@@ -39,6 +39,8 @@ pub struct Settings {
     /// Bytes in the largest record: key, value and headers, before compression. 600,000 to 100,000,000; default
     /// 1,000,000. The brokers' `message.max.bytes` has to allow it.
     pub max_record: usize,
+    /// How records are compressed by who writes them, for the network and the brokers' disks; default `lz4`.
+    pub compression: Compression,
 }
 
 impl Default for Settings {
@@ -55,6 +57,7 @@ impl Default for Settings {
             poll_timeout: Span::secs(60),
             transaction_timeout: Span::secs(15),
             max_record: 1_000_000,
+            compression: Compression::Lz4,
         }
     }
 }
@@ -77,6 +80,28 @@ pub struct Security {
     pub username: Option<String>,
     /// A file that holds our password.
     pub password_file: Option<PathBuf>,
+}
+
+/// A compression of record batches, by Kafka's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// None.
+    None,
+    /// The cheapest.
+    Lz4,
+    /// The smallest.
+    Zstd,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        })
+    }
 }
 
 /// How a client says who it is (SASL).

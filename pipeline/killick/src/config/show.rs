@@ -185,6 +185,7 @@ fn kafka_settings(kafka: &killick_kafka::Settings) -> Vec<(&'static str, Option<
         ("poll_timeout", text(kafka.poll_timeout)),
         ("transaction_timeout", text(kafka.transaction_timeout)),
         ("max_record", number(kafka.max_record as u64)),
+        ("compression", text(kafka.compression)),
         ("security", Some(shown)),
     ]
 }
