@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -307,14 +307,31 @@ struct Feeder {
 
 impl Feeder {
     fn work(mut self, items: &Receiver<std::io::Result<Item>>, drain: &CancellationToken) -> Result<()> {
+        // Since when something may wait for company; no clock is asked while items are there.
+        let mut since = None;
         loop {
-            match items.recv_timeout(LINGER) {
-                Ok(item) => self.take(item?)?,
-                Err(RecvTimeoutError::Timeout) => self.flush()?,
-                Err(RecvTimeoutError::Disconnected) => return self.flush(),
+            let item = match items.try_recv() {
+                Ok(item) => Some(item),
+                Err(TryRecvError::Disconnected) => return self.flush(),
+                Err(TryRecvError::Empty) => {
+                    let waited = since.get_or_insert_with(Instant::now).elapsed();
+                    match items.recv_timeout(LINGER.saturating_sub(waited)) {
+                        Ok(item) => Some(item),
+                        Err(RecvTimeoutError::Timeout) => None,
+                        Err(RecvTimeoutError::Disconnected) => return self.flush(),
+                    }
+                }
+            };
+            let (given, is_late) = (self.feed.given(), item.is_none());
+            match item {
+                Some(item) => self.take(item?)?,
+                None => self.flush()?,
             }
-            if drain.is_cancelled() {
-                return self.flush();
+            if is_late || self.feed.given() > given {
+                since = None;
+                if drain.is_cancelled() {
+                    return self.flush();
+                }
             }
         }
     }
