@@ -12,7 +12,7 @@ use anyhow::Context;
 use killick_kafka::plant;
 use killick_stages::manifest::Bookkeeper;
 use killick_stages::ports::{Log, LogError, Polled};
-use killick_stages::record::{Micros, Partition};
+use killick_stages::record::{Micros, Partition, Record};
 use killick_stages::stage::{Part, Stage};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, info_span, warn};
@@ -134,7 +134,8 @@ impl<L: Log> Worker<L> {
             Err(error) => return Err(error.into()),
         };
         let mut idle: BTreeSet<Partition> = self.owned.keys().cloned().collect();
-        for event in polled {
+        let mut polled = polled.into_iter().peekable();
+        while let Some(event) = polled.next() {
             match event {
                 Polled::Assigned(partition, next) => self.assign(partition, next, stop)?,
                 Polled::Revoked(partition) => self.forget(&partition),
@@ -143,7 +144,11 @@ impl<L: Log> Worker<L> {
                 Polled::Record(record) => {
                     idle.remove(&record.partition);
                     let part = self.parts.entry(record.partition.clone()).or_default();
-                    self.stage.step(&record, part)?;
+                    let mut records = vec![record];
+                    while let Some(Polled::Record(next)) = polled.next_if(|next| follows(&records[0], next)) {
+                        records.push(next);
+                    }
+                    self.stage.step_all(&records, part)?;
                 }
             }
         }
@@ -283,6 +288,11 @@ impl<L: Log> Worker<L> {
             self.log.pause(false);
         }
     }
+}
+
+/// Whether this is a record of the same partition.
+fn follows(record: &Record, next: &Polled) -> bool {
+    matches!(next, Polled::Record(next) if next.partition == record.partition)
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ impl<'a> AnchorTree<'a> {
         if texts.is_empty() {
             return Err(AnchorError::Empty);
         }
-        let leaves = texts.iter().map(|text| algorithm.leaf(text.as_bytes())).collect();
+        let leaves = algorithm.leaves(texts.iter().map(|text| text.as_bytes()));
         Ok(Self { texts, tree: Tree::new(algorithm, leaves) })
     }
 

@@ -1,5 +1,6 @@
 //! Hashes and the three algorithms a log or an anchor tree can use.
 
+mod many;
 mod short;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use sha3::Keccak256;
 use crate::encoding::{EncodingError, array_from_base64url, base64url};
 use short::gather;
 
+pub use many::{Sha256Each, tag_each};
 pub use short::{HmacSha256, sha256};
 
 /// A hash of 32 bytes; as text base64url without padding.
@@ -114,6 +116,33 @@ impl Algorithm {
         self.digest_of(&[&[0x01], &left.0, &right.0])
     }
 
+    /// The [leaf hash](Self::leaf) of each of these, in order: many cost less together.
+    pub fn leaves<'l>(self, leaves: impl IntoIterator<Item = &'l [u8]>) -> Vec<Hash> {
+        let leaves = leaves.into_iter();
+        match self {
+            Self::Sha256 => {
+                let mut hashes = Vec::with_capacity(leaves.size_hint().0);
+                let mut hashing = Sha256Each::new(|hash| hashes.push(Hash(hash)));
+                leaves.for_each(|leaf| hashing.add(&[&[0x00], leaf]));
+                hashing.finish();
+                hashes
+            }
+            _ => leaves.map(|leaf| self.leaf(leaf)).collect(),
+        }
+    }
+
+    /// The [node hash](Self::node) of each of these pairs, appended to `nodes` in order: many cost less together.
+    pub fn nodes(self, pairs: &[[Hash; 2]], nodes: &mut Vec<Hash>) {
+        match self {
+            Self::Sha256 => {
+                let mut hashing = Sha256Each::new(|hash| nodes.push(Hash(hash)));
+                pairs.iter().for_each(|[left, right]| hashing.add(&[&[0x01], &left.0, &right.0]));
+                hashing.finish();
+            }
+            _ => nodes.extend(pairs.iter().map(|[left, right]| self.node(left, right))),
+        }
+    }
+
     /// The root of the tree without leaves: the hash of nothing.
     pub fn empty(self) -> Hash {
         self.digest(&[])
@@ -192,6 +221,23 @@ mod tests {
                     algorithm.digest(&[&[0][..], &leaf].concat()),
                     "{algorithm} {length}"
                 );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn many_together_are_what_each_is_alone(
+            leaves in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..600), 0..70),
+        ) {
+            for algorithm in Algorithm::ALL {
+                let hashes = algorithm.leaves(leaves.iter().map(Vec::as_slice));
+                prop_assert_eq!(&hashes, &leaves.iter().map(|leaf| algorithm.leaf(leaf)).collect::<Vec<_>>());
+                let (pairs, _) = hashes.as_chunks();
+                let mut nodes = vec![algorithm.empty()];
+                algorithm.nodes(pairs, &mut nodes);
+                let alone: Vec<_> = pairs.iter().map(|[left, right]| algorithm.node(left, right)).collect();
+                prop_assert_eq!(&nodes[1..], alone);
             }
         }
     }

@@ -142,19 +142,12 @@ impl<'a> Event<'a> {
         Ok(out)
     }
 
-    /// The encoding of this event's unsigned statement, with the salt that `salt` makes of the [array of fields
-    /// 1–6](Self::encode), given in parts: the event is encoded once.
+    /// This event's unsigned statement, but for its salt: that is made of what the event says, which is encoded once.
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub fn encode_unsigned(
-        &self,
-        salt: impl FnOnce(&[&[u8]]) -> [u8; 16],
-    ) -> Result<Vec<u8>, StatementError> {
-        let mut out = self.begin_statement(UNSIGNED_LEN)?;
-        let salt = salt(&[EVENT_HEAD, &out[STATEMENT_HEAD.len()..]]);
-        Attestation::Unsigned { salt: &salt }.write(&mut out);
-        Ok(out)
+    pub fn unsalted(&self) -> Result<Unsalted, StatementError> {
+        self.begin_statement(UNSIGNED_LEN).map(Unsalted)
     }
 
     /// What a statement of this event begins with; there is room for `more` bytes behind it.
@@ -179,6 +172,23 @@ impl<'a> Event<'a> {
         // As many as the number that its head carries: of a negative one, what its bits say when they are turned over.
         let time = self.time ^ (self.time >> 63);
         texts + head_len(time.cast_unsigned()) + head_len(Hash::LEN as u64) + Hash::LEN
+    }
+}
+
+/// An unsigned statement that lacks its salt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsalted(Vec<u8>);
+
+impl Unsalted {
+    /// The [array of fields 1–6](Event::encode), in parts: the input of the salt.
+    pub fn event(&self) -> [&[u8]; 2] {
+        [EVENT_HEAD, &self.0[STATEMENT_HEAD.len()..]]
+    }
+
+    /// The statement's one encoding.
+    pub fn encode(mut self, salt: &[u8; 16]) -> Vec<u8> {
+        Attestation::Unsigned { salt }.write(&mut self.0);
+        self.0
     }
 }
 

@@ -52,18 +52,14 @@ impl Tree {
         let size = leaves.len();
         let mut nodes = leaves;
         nodes.reserve_exact(levels(size).skip(1).sum());
-        let mut start = 0;
+        let (mut start, mut level) = (0, Vec::with_capacity(size.div_ceil(2)));
         for length in levels(size).skip(1) {
-            let end = nodes.len();
-            for left in (start..end).step_by(2) {
-                let node = match nodes[left..end].first_chunk() {
-                    Some([left, right]) => algorithm.node(left, right),
-                    None => nodes[left],
-                };
-                nodes.push(node);
-            }
-            debug_assert_eq!(nodes.len() - end, length, "a level is half as long as the one below");
-            start = end;
+            let (pairs, alone) = nodes[start..].as_chunks();
+            algorithm.nodes(pairs, &mut level);
+            level.extend_from_slice(alone);
+            debug_assert_eq!(level.len(), length, "a level is half as long as the one below");
+            start = nodes.len();
+            nodes.append(&mut level);
         }
         Self { algorithm, size, nodes }
     }

@@ -11,13 +11,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
+use killick_proof::Algorithm;
 use killick_proof::batch::BatchHeader;
 use killick_proof::checkpoint::Checkpoint;
 use killick_proof::log::Log;
 use killick_proof::note::SignerKey;
 use killick_proof::origin::Origin;
 use killick_proof::tree::Tree;
-use killick_proof::{Algorithm, Hash};
 use serde::Deserialize;
 
 use crate::avro::Reader;
@@ -130,7 +130,7 @@ impl Batch {
         }
         let algorithm = self.deployment.algorithm();
         let Some(log) = self.logs.get_mut(&number) else { return Ok(()) };
-        let leaves = frame.statements.iter().map(|statement| algorithm.leaf(statement)).collect();
+        let leaves = algorithm.leaves(frame.statements.iter().map(AsRef::as_ref));
         log.time = log.time.max(record.append_time);
         log.window.add(frame, leaves, bytes, log.time);
         let room = IN_BATCH.saturating_sub(log.window.traces.len());
@@ -207,8 +207,7 @@ fn state(number: u32, state: &BatchState) -> Output {
 fn check_body(body: &[u8], algorithm: Algorithm, header: &BatchHeader<'_>) -> Result<(), String> {
     let (encoded, statements) = read_batch_body(&mut Reader::new(body))
         .map_err(|error| format!("its record does not decode: {error}"))?;
-    let leaves: Vec<Hash> = statements.into_iter().map(|statement| algorithm.leaf(statement)).collect();
-    let root = Tree::new(algorithm, leaves).root();
+    let root = Tree::new(algorithm, algorithm.leaves(statements)).root();
     if root != header.root || BatchHeader::decode(encoded).as_ref() != Ok(header) {
         return Err("computed twice, its root differs: this machine's memory is not to be trusted".to_owned());
     }

@@ -10,11 +10,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use killick_proof::hash::sha256;
+use killick_proof::hash::Sha256Each;
 use killick_proof::statement::{Attestation, Statement};
 use serde::Deserialize;
 
-use crate::deployment::{Deployment, identity_hash};
+use crate::deployment::{Deployment, identity_hashes};
 use crate::frame::{AcceptedEvent, AcceptedFrame, Copy, UniqueFrame};
 use crate::record::{Header, Micros, Output, Partition, Record};
 use crate::rejected::{Code, Origin, reasons};
@@ -53,6 +53,9 @@ const LAG: Span = Span::secs(24 * 3_600);
 
 /// Bytes of keys from which a delta is closed: far below any log's limit for a record.
 const MAX_DELTA: usize = 256 << 10;
+
+/// Events that are looked at together: enough for their hashes to be computed side by side, few enough to stay in the cache.
+const TOGETHER: usize = 64;
 
 /// The stage.
 #[derive(Debug)]
@@ -135,31 +138,39 @@ impl Log {
     ) -> Result<Sorted<'f>, Halt> {
         let unique = UniqueFrame { offset: at.offset, ..UniqueFrame::default() };
         let mut sorted = Sorted { unique, keys: Vec::new(), rejected: Vec::new(), traces: Vec::new() };
+        sorted.unique.statements.reserve_exact(frame.events.len());
         let traces = of_events(&at.headers);
-        for event in &frame.events {
-            let statement = Statement::decode(event.statement).map_err(|error| {
+        for events in frame.events.chunks(TOGETHER) {
+            let statements = events.iter().map(|event| Statement::decode(event.statement));
+            let statements = statements.collect::<Result<Vec<_>, _>>().map_err(|error| {
                 halt(&at.partition, format!("a statement at offset {} does not decode: {error}", at.offset))
             })?;
-            let (key, tag) = fingerprint(seed, &statement);
-            let sum = Sum::of(event.statement);
-            self.tally.taken += sum;
-            match self.seen.see(key, tag) {
-                Known::New => {
-                    self.tally.passed += sum;
-                    sorted.unique.statements.push(event.statement);
-                    sorted.keys.extend_from_slice(&key);
-                    sorted.keys.extend_from_slice(&tag);
-                    let its = traces.iter().filter(|(offset, _)| *offset == event.offset);
-                    sorted.traces.extend(its.map(|(_, parent)| parent.header()));
-                }
-                Known::Same => {
-                    self.tally.duplicates += 1;
-                    sorted.unique.duplicates.push(copy(frame, event, &statement));
-                }
-                Known::Other => {
-                    self.tally.rejected += 1;
-                    sorted.unique.conflicts.push(copy(frame, event, &statement));
-                    sorted.rejected.push(conflict(frame, event, at));
+            // The keys alone, one behind the other: while memory is waited for, the next one is looked for.
+            let known = fingerprints(seed, &statements)
+                .into_iter()
+                .map(|(key, tag)| (key, tag, self.seen.see(key, tag)))
+                .collect::<Vec<_>>();
+            for ((event, statement), (key, tag, known)) in events.iter().zip(&statements).zip(known) {
+                let sum = Sum::of(event.statement);
+                self.tally.taken += sum;
+                match known {
+                    Known::New => {
+                        self.tally.passed += sum;
+                        sorted.unique.statements.push(event.statement);
+                        sorted.keys.extend_from_slice(&key);
+                        sorted.keys.extend_from_slice(&tag);
+                        let its = traces.iter().filter(|(offset, _)| *offset == event.offset);
+                        sorted.traces.extend(its.map(|(_, parent)| parent.header()));
+                    }
+                    Known::Same => {
+                        self.tally.duplicates += 1;
+                        sorted.unique.duplicates.push(copy(frame, event, statement));
+                    }
+                    Known::Other => {
+                        self.tally.rejected += 1;
+                        sorted.unique.conflicts.push(copy(frame, event, statement));
+                        sorted.rejected.push(conflict(frame, event, at));
+                    }
                 }
             }
         }
@@ -175,20 +186,26 @@ struct Sorted<'f> {
     traces: Vec<Header>,
 }
 
-/// The key of the event's name, and the tag of what was signed: fields 1 to 6 and the public key. Two good signatures
+/// The key of each event's name, and the tag of what was signed: fields 1 to 6 and the public key. Two good signatures
 /// of one event, or two salts, do not make two events.
-fn fingerprint(seed: &[u8], statement: &Statement<'_>) -> (Key, Tag) {
-    let event = &statement.event;
-    let name = identity_hash(seed, event.tenant, event.source, event.id);
-    let (mark, key) = match &statement.attestation {
-        Attestation::Signed { key, .. } => (1, &key[..]),
-        Attestation::Unsigned { .. } => (0, &[][..]),
-    };
-    let said =
-        sha256(&[&event.time.to_be_bytes(), event.digest.as_bytes(), &[mark], key, event.kind.as_bytes()]);
-    let key = name.first_chunk().expect("a SHA-256 hash has more than 16 bytes");
-    (*key, *said.first_chunk().expect("a SHA-256 hash has more than 8 bytes"))
+fn fingerprints(seed: &[u8], statements: &[Statement<'_>]) -> Vec<(Key, Tag)> {
+    let names = statements.iter().map(|Statement { event, .. }| [event.tenant, event.source, event.id]);
+    let keys: Vec<Key> = identity_hashes(seed, names, |hash| *hash.first_chunk().expect(SHA256_LEN));
+    let mut tags: Vec<Tag> = Vec::with_capacity(statements.len());
+    let mut hashing = Sha256Each::new(|hash| tags.push(*hash.first_chunk().expect(SHA256_LEN)));
+    for Statement { event, attestation } in statements {
+        let (mark, key) = match attestation {
+            Attestation::Signed { key, .. } => (1, &key[..]),
+            Attestation::Unsigned { .. } => (0, &[][..]),
+        };
+        let (time, kind) = (event.time.to_be_bytes(), event.kind.as_bytes());
+        hashing.add(&[&time, event.digest.as_bytes(), &[mark], key, kind]);
+    }
+    hashing.finish();
+    keys.into_iter().zip(tags).collect()
 }
+
+const SHA256_LEN: &str = "a SHA-256 hash has 32 bytes";
 
 fn copy(frame: &AcceptedFrame<&[u8]>, event: &AcceptedEvent<&[u8]>, statement: &Statement<'_>) -> Copy {
     Copy {

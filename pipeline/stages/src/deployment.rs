@@ -1,7 +1,7 @@
 //! What all parts of a deployment must agree on: its logs, their names, and the chains they are anchored on.
 
 use killick_proof::Algorithm;
-use killick_proof::hash::sha256;
+use killick_proof::hash::{Sha256Each, sha256};
 use killick_proof::origin::{Origin, OriginError};
 use serde::Deserialize;
 
@@ -186,7 +186,19 @@ impl Deployment {
 /// The log of an event: the first eight bytes of SHA-256 over the length-prefixed names, modulo the number of logs.
 /// The same for ingest and for every gateway, for ever; 0 where there are no logs.
 pub fn log_of(tenant: &str, source: &str, id: &str, logs: u32) -> u32 {
-    let hash = identity_hash(b"killick/log/v1\n", tenant, source, id);
+    log_by(identity_hash(LOG, tenant, source, id), logs)
+}
+
+/// The [log](log_of) of each of these events, by tenant, source and id.
+pub(crate) fn logs_of<'n>(names: impl IntoIterator<Item = [&'n str; 3]>, logs: u32) -> Vec<u32> {
+    let names = names.into_iter();
+    // Whatever the hash is.
+    if logs < 2 { names.map(|_| 0).collect() } else { identity_hashes(LOG, names, |hash| log_by(hash, logs)) }
+}
+
+const LOG: &[u8] = b"killick/log/v1\n";
+
+fn log_by(hash: [u8; 32], logs: u32) -> u32 {
     let number = u64::from_be_bytes(*hash.first_chunk().expect("a SHA-256 hash has more than eight bytes"));
     let log = number.checked_rem(u64::from(logs)).unwrap_or(0);
     u32::try_from(log).expect("a remainder is below its divisor, which is 32 bits wide")
@@ -194,17 +206,27 @@ pub fn log_of(tenant: &str, source: &str, id: &str, logs: u32) -> u32 {
 
 /// SHA-256 of a label and the three names, each behind its length as four bytes, so that no two events are alike.
 pub(crate) fn identity_hash(label: &[u8], tenant: &str, source: &str, id: &str) -> [u8; 32] {
-    let length = |name: &str| u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let lengths = [length(tenant), length(source), length(id)];
-    sha256(&[
-        label,
-        &lengths[0],
-        tenant.as_bytes(),
-        &lengths[1],
-        source.as_bytes(),
-        &lengths[2],
-        id.as_bytes(),
-    ])
+    identity(label, [tenant, source, id], sha256)
+}
+
+/// What `of` makes of the [identity hash](identity_hash) of each of these events: many cost less together.
+pub(crate) fn identity_hashes<'n, T>(
+    label: &[u8],
+    names: impl IntoIterator<Item = [&'n str; 3]>,
+    of: impl Fn([u8; 32]) -> T,
+) -> Vec<T> {
+    let names = names.into_iter();
+    let mut found = Vec::with_capacity(names.size_hint().0);
+    let mut hashing = Sha256Each::new(|hash| found.push(of(hash)));
+    names.for_each(|names| identity(label, names, |parts| hashing.add(parts)));
+    hashing.finish();
+    found
+}
+
+fn identity<T>(label: &[u8], names: [&str; 3], hash: impl FnOnce(&[&[u8]]) -> T) -> T {
+    let lengths = names.map(|name| u32::try_from(name.len()).unwrap_or(u32::MAX).to_be_bytes());
+    let [tenant, source, id] = names.map(str::as_bytes);
+    hash(&[label, &lengths[0], tenant, &lengths[1], source, &lengths[2], id])
 }
 
 #[cfg(test)]

@@ -257,8 +257,7 @@ pub fn tree_of(batch: &BatchRecord) -> Result<(Tree, BatchHeader<'_>), String> {
 fn tree_over<'h>(header: &'h [u8], statements: &[Bytes]) -> Result<(Tree, BatchHeader<'h>), String> {
     let header = BatchHeader::decode(header).map_err(|error| error.to_string())?;
     let algorithm = header.algorithm().ok_or("its hash is not understood")?;
-    let leaves = statements.iter().map(|statement| algorithm.leaf(statement)).collect();
-    let tree = Tree::new(algorithm, leaves);
+    let tree = Tree::new(algorithm, algorithm.leaves(statements.iter().map(AsRef::as_ref)));
     if tree.size() != header.leaf_count || tree.root() != header.root {
         return Err("its statements are not those of its header".to_owned());
     }

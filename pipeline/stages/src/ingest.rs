@@ -12,7 +12,6 @@ mod waiting;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -51,6 +50,8 @@ pub struct Config {
 
 /// Bytes of records held back that are let go in one transaction.
 const TOGETHER: usize = 4 << 20;
+/// Records that are checked together: enough for their hashes to be computed side by side, few enough to stay in the cache.
+const CHECKED: usize = 64;
 
 /// What is kept of a tenant.
 #[derive(Debug, Clone, Deserialize)]
@@ -111,7 +112,7 @@ pub enum ConfigError {
 /// The stage.
 #[derive(Debug)]
 pub struct Ingest {
-    checker: Arc<Checker>,
+    checker: Checker,
     schemas: Schemas,
     /// What is held back of partitions in which a record waits for its schema.
     waiting: BTreeMap<Partition, Waiting>,
@@ -141,23 +142,13 @@ impl Ingest {
     /// # Errors
     /// [`ConfigError`].
     pub fn new(deployment: &Deployment, config: &Config) -> Result<Self, ConfigError> {
-        let checker = Arc::new(Checker::new(deployment, config)?);
+        let checker = Checker::new(deployment, config)?;
         let (schemas, waiting, open) = (Schemas::default(), BTreeMap::new(), BTreeMap::new());
         Ok(Self { checker, schemas, waiting, open, held: 0 })
     }
 
-    /// What says the verdicts: to be asked in parallel, with the verdicts given to [`Ingest::step_checked`] in order.
-    pub fn checker(&self) -> Arc<Checker> {
-        Arc::clone(&self.checker)
-    }
-
-    /// The schemas that are known by now: what the checker needs beside a record.
-    pub fn schemas(&self) -> &Schemas {
-        &self.schemas
-    }
-
-    /// [`Stage::step`] with the verdict that [`Checker::check`] gave on this record.
-    pub fn step_checked(&mut self, record: &Record, verdict: Verdict, out: &mut Part) {
+    /// Settles a record, or holds it back.
+    fn take(&mut self, record: &Record, verdict: Verdict, out: &mut Part) {
         // Who comes behind one that waits, waits too: a partition keeps its order.
         let verdict = if self.waiting.contains_key(&record.partition) {
             verdict
@@ -265,8 +256,14 @@ impl Stage for Ingest {
     }
 
     fn step(&mut self, record: &Record, out: &mut Part) -> Result<(), Halt> {
-        let verdict = self.checker.check(record, &self.schemas);
-        self.step_checked(record, verdict, out);
+        self.step_all(std::slice::from_ref(record), out)
+    }
+
+    fn step_all(&mut self, records: &[Record], out: &mut Part) -> Result<(), Halt> {
+        for records in records.chunks(CHECKED) {
+            let verdicts = self.checker.check_all(records, &self.schemas);
+            records.iter().zip(verdicts).for_each(|(record, verdict)| self.take(record, verdict, out));
+        }
         Ok(())
     }
 

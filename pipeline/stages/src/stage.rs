@@ -39,6 +39,15 @@ pub trait Stage: Send {
     /// Only for what an operator has to look at: bad input is rejected by output, never by error.
     fn step(&mut self, record: &Record, out: &mut Part) -> Result<(), Halt>;
 
+    /// Takes records of one partition that follow each other; the same comes out as of [`Stage::step`] for each, and a stage
+    /// may do it for less.
+    ///
+    /// # Errors
+    /// As for [`Stage::step`].
+    fn step_all(&mut self, records: &[Record], out: &mut Part) -> Result<(), Halt> {
+        records.iter().try_for_each(|record| self.step(record, out))
+    }
+
     /// Puts out what was gathered of this input partition: the shell calls it just before it commits what was stepped.
     /// A stage that gathers moves `out.through` here or in `step`, as it likes: both stand in one transaction.
     ///

@@ -86,9 +86,7 @@ fn step(stage: &mut dyn Stage, inputs: &[Record]) -> Result<Part> {
     if first.offset == 0 {
         stage.assign(&first.partition, 0);
     }
-    for record in inputs {
-        stage.step(record, &mut out)?;
-    }
+    stage.step_all(inputs, &mut out)?;
     stage.seal(&first.partition, &mut out)?;
     Ok(out)
 }

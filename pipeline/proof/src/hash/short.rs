@@ -5,15 +5,18 @@ use sha2::block_api::compress256;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes in a block.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 /// Bytes of padding at least: a mark, and the number of bits in eight bytes (FIPS 180-4 section 5.1.1).
-const PADDING: usize = 9;
+pub(super) const PADDING: usize = 9;
 /// The longest messages of two and of eight blocks.
 const TWO: usize = 2 * BLOCK - PADDING;
-const EIGHT: usize = 8 * BLOCK - PADDING;
+pub(super) const EIGHT: usize = 8 * BLOCK - PADDING;
+
+/// What SHA-256 has of the blocks that it has taken.
+pub(super) type State = [u32; 8];
 
 /// The state that SHA-256 begins with (FIPS 180-4 section 5.3.3).
-const START: [u32; 8] =
+pub(super) const START: State =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
 /// SHA-256 of these parts, one after the other. Up to 503 bytes in all cost less than a hash that is updated part by part.
@@ -30,8 +33,8 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
 /// HMAC-SHA-256 (RFC 2104) with one key, whose two blocks are hashed once.
 #[derive(Clone)]
 pub struct HmacSha256 {
-    inner: [u32; 8],
-    outer: [u32; 8],
+    pub(super) inner: State,
+    pub(super) outer: State,
 }
 
 impl HmacSha256 {
@@ -72,14 +75,14 @@ impl std::fmt::Debug for HmacSha256 {
 /// The hash of parts of `length` bytes in all, behind `before` bytes that `state` has taken. They and the padding fit into
 /// so many blocks.
 #[inline]
-fn finish<const BLOCKS: usize>(state: [u32; 8], before: usize, parts: &[&[u8]], length: usize) -> [u8; 32] {
+fn finish<const BLOCKS: usize>(state: State, before: usize, parts: &[&[u8]], length: usize) -> [u8; 32] {
     finish_in(state, before, parts, length, &mut [[0; BLOCK]; BLOCKS])
 }
 
 /// The same with these blocks of zeros.
 #[inline]
-fn finish_in(
-    mut state: [u32; 8],
+pub(super) fn finish_in(
+    mut state: State,
     before: usize,
     parts: &[&[u8]],
     length: usize,
@@ -92,6 +95,11 @@ fn finish_in(
     let bits = 8 * (before + length) as u64;
     message[end - size_of_val(&bits)..end].copy_from_slice(&bits.to_be_bytes());
     compress256(&mut state, &blocks[..end / BLOCK]);
+    bytes_of(state)
+}
+
+/// The hash that a state is.
+pub(super) fn bytes_of(state: State) -> [u8; 32] {
     let mut hash = [0; 32];
     for (bytes, word) in hash.as_chunks_mut().0.iter_mut().zip(state) {
         *bytes = word.to_be_bytes();

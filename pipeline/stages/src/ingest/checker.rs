@@ -1,15 +1,16 @@
 //! What becomes of a record: a function of the record, the configuration and the schemas that are known.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
 use bytes::Bytes;
-use killick_proof::Algorithm;
-use killick_proof::hash::HmacSha256;
-use killick_proof::statement::{Attestation, Event, Statement};
+use killick_proof::Hash;
+use killick_proof::hash::{HmacSha256, Sha256Each, tag_each};
+use killick_proof::statement::{Attestation, Event, Statement, Unsalted};
 
 use super::{Config, ConfigError};
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, logs_of};
 use crate::devices::{Devices, Unfit};
 use crate::envelope::{Envelope, Malformed};
 use crate::form::{Form, Unread};
@@ -46,7 +47,7 @@ pub enum Verdict {
     Awaits(SchemaId),
 }
 
-/// Says of each record alone what becomes of it: shells may ask on several threads at once.
+/// Says of each record alone what becomes of it.
 #[derive(Debug)]
 pub struct Checker {
     deployment: Deployment,
@@ -92,57 +93,86 @@ impl Checker {
 
     /// The verdict on a record, given the schemas that are known.
     pub fn check(&self, record: &Record, schemas: &Schemas) -> Verdict {
-        let spread = record.partition.number % self.deployment.logs();
-        let rejected = |log, (code, why): Reason| Verdict::Rejected { log, code, why: why.into_boxed_str() };
-        let Some((source, form)) = self.sources.get(record.partition.topic.as_str()) else {
-            return rejected(spread, (Code::Malformed, "the topic has no source".to_owned()));
-        };
-        if let Err(reason) = check_size(source, record) {
-            return rejected(spread, reason);
-        }
-        let envelope = match form.read(record, schemas) {
-            Ok(envelope) => envelope,
-            Err(Unread::Awaits(id)) => return Verdict::Awaits(id),
-            Err(Unread::Malformed(error)) => return rejected(spread, (Code::Malformed, error.to_string())),
-            Err(Unread::Missing(id)) => {
-                return rejected(spread, (Code::UnknownSchema, format!("the registry has no schema {id}")));
-            }
-            Err(Unread::Unfit(id, why)) => {
-                let why = Malformed::new("schema", format_args!("{id}: {why}"));
-                return rejected(spread, (Code::UnfitSchema, why.to_string()));
-            }
-        };
-        let tenant = match tenant_of(source, &envelope) {
-            Ok(tenant) => tenant,
-            Err(reason) => return rejected(spread, reason),
-        };
-        let digest = Algorithm::Sha256.digest(&envelope.payload);
-        let event = Event {
-            tenant,
-            source: &envelope.source,
-            id: &envelope.id,
-            time: envelope.time,
-            kind: &envelope.kind,
-            digest,
-        };
-        if let Err(error) = event.check() {
-            return rejected(spread, (Code::Malformed, error.to_string()));
-        }
-        let log = self.deployment.log_of(event.tenant, event.source, event.id);
-        match self.state(source, event, &envelope, record.append_time) {
-            Ok(statement) => Verdict::Accepted { log, statement },
-            Err(reason) => rejected(log, reason),
-        }
+        self.check_all(std::slice::from_ref(record), schemas).pop().expect("one record, one verdict")
     }
 
-    /// The statement of a well-formed event, if it keeps the rules of its source.
-    fn state(
+    /// The verdict on each of these records. Hashes of one kind are computed together: many cost less so.
+    pub fn check_all(&self, records: &[Record], schemas: &Schemas) -> Vec<Verdict> {
+        let read: Vec<_> = records.iter().map(|record| self.read(record, schemas)).collect();
+        let mut digests = Vec::with_capacity(records.len());
+        let mut hashing = Sha256Each::new(|hash| digests.push(Hash::new(hash)));
+        read.iter().flatten().for_each(|read| hashing.add(&[&read.envelope.payload]));
+        hashing.finish();
+        let names = read.iter().flatten().map(Read::names);
+        let mut hashes = digests.into_iter().zip(logs_of(names, self.deployment.logs()));
+
+        let state = |read: &Result<Read<'_>, Verdict>| {
+            let read = read.as_ref().map_err(Verdict::clone)?;
+            let (digest, log) = hashes.next().expect("what was read has its hashes");
+            self.state(read, digest, log)
+        };
+        let stated: Vec<_> = read.iter().map(state).collect();
+        let unsalted = stated.iter().flatten().filter_map(|(_, stated)| match stated {
+            Stated::Signed(_) => None,
+            Stated::Unsigned(statement, hmac) => Some((*hmac, statement.event())),
+        });
+        let mut tags = Vec::with_capacity(records.len());
+        tag_each(unsalted, |tag| tags.push(tag));
+
+        let mut tags = tags.into_iter();
+        let verdict = |stated: Result<(u32, Stated<'_>), Verdict>| {
+            let (log, stated) = stated?;
+            let statement = match stated {
+                Stated::Signed(statement) => statement,
+                Stated::Unsigned(statement, _) => {
+                    let tag = tags.next().expect("what lacks its salt has its tag");
+                    statement.encode(tag.first_chunk().expect("a tag of HMAC-SHA-256 has 32 bytes"))
+                }
+            };
+            Ok(Verdict::Accepted { log, statement: statement.into() })
+        };
+        stated.into_iter().map(verdict).map(|verdict| verdict.unwrap_or_else(|refused| refused)).collect()
+    }
+
+    /// What a record says, as it says it.
+    fn read<'r>(&'r self, record: &'r Record, schemas: &'r Schemas) -> Result<Read<'r>, Verdict> {
+        let spread = record.partition.number % self.deployment.logs();
+        let Some((source, form)) = self.sources.get(record.partition.topic.as_str()) else {
+            return Err(rejected(spread, (Code::Malformed, "the topic has no source".to_owned())));
+        };
+        check_size(source, record).map_err(|reason| rejected(spread, reason))?;
+        let mut envelope = form.read(record, schemas).map_err(|unread| match unread {
+            Unread::Awaits(id) => Verdict::Awaits(id),
+            Unread::Malformed(error) => rejected(spread, (Code::Malformed, error.to_string())),
+            Unread::Missing(id) => {
+                rejected(spread, (Code::UnknownSchema, format!("the registry has no schema {id}")))
+            }
+            Unread::Unfit(id, why) => {
+                let why = Malformed::new("schema", format_args!("{id}: {why}"));
+                rejected(spread, (Code::UnfitSchema, why.to_string()))
+            }
+        })?;
+        let tenant = tenant_of(source, envelope.tenant.take()).map_err(|reason| rejected(spread, reason))?;
+        Ok(Read { source, tenant, envelope, at: record.append_time, spread })
+    }
+
+    /// The statement of an event and its log, if it is well-formed and keeps the rules of its source.
+    fn state(&self, read: &Read<'_>, digest: Hash, log: u32) -> Result<(u32, Stated<'_>), Verdict> {
+        let Read { source, envelope, at, .. } = read;
+        let [tenant, by, id] = read.names();
+        let event = Event { tenant, source: by, id, time: envelope.time, kind: &envelope.kind, digest };
+        event.check().map_err(|error| rejected(read.spread, (Code::Malformed, error.to_string())))?;
+        let stated = self.attest(source, event, envelope, *at).map_err(|reason| rejected(log, reason))?;
+        Ok((log, stated))
+    }
+
+    fn attest(
         &self,
         source: &Source,
         event: Event<'_>,
         envelope: &Envelope<'_>,
         at: Micros,
-    ) -> Result<Bytes, Reason> {
+    ) -> Result<Stated<'_>, Reason> {
         if envelope.payload.len() > source.max_payload {
             return Err(too_large(envelope.payload.len(), source));
         }
@@ -154,7 +184,7 @@ impl Checker {
                 let attestation = Attestation::Signed { key, signature };
                 let statement = Statement { event, attestation };
                 statement.verify_with(known).map_err(|error| (Code::WrongSignature, error.to_string()))?;
-                Ok(statement.encode().map_err(|error| malformed(&error))?.into())
+                Ok(Stated::Signed(statement.encode().map_err(|error| malformed(&error))?))
             }
             (None, None) => {
                 if source.unsigned == Unsigned::Reject {
@@ -163,15 +193,41 @@ impl Checker {
                 let hmac = self.secrets.get(event.tenant).ok_or_else(|| {
                     (Code::Tenant, format!("unsigned, and tenant {} has no secret", event.tenant))
                 })?;
-                let salt = |claims: &[&[u8]]| {
-                    *hmac.tag(claims).first_chunk().expect("a tag of HMAC-SHA-256 has 32 bytes")
-                };
-                Ok(event.encode_unsigned(salt).map_err(|error| malformed(&error))?.into())
+                Ok(Stated::Unsigned(event.unsalted().map_err(|error| malformed(&error))?, hmac))
             }
             (Some(_), None) => Err((Code::Malformed, "a key without a signature".to_owned())),
             (None, Some(_)) => Err((Code::Malformed, "a signature without a key".to_owned())),
         }
     }
+}
+
+/// What a record says, of which only the tenant is checked.
+struct Read<'r> {
+    source: &'r Source,
+    tenant: Cow<'r, str>,
+    envelope: Envelope<'r>,
+    at: Micros,
+    /// The log of what cannot be said to be anyone's.
+    spread: u32,
+}
+
+impl Read<'_> {
+    /// Tenant, source and id.
+    fn names(&self) -> [&str; 3] {
+        [&self.tenant, &self.envelope.source, &self.envelope.id]
+    }
+}
+
+/// What is accepted.
+enum Stated<'c> {
+    /// Its statement.
+    Signed(Vec<u8>),
+    /// Its statement but for the salt, and what makes that.
+    Unsigned(Unsalted, &'c HmacSha256),
+}
+
+fn rejected(log: u32, (code, why): Reason) -> Verdict {
+    Verdict::Rejected { log, code, why: why.into_boxed_str() }
 }
 
 /// Whether a record is small enough to be looked at.
@@ -195,13 +251,13 @@ fn too_large(size: usize, source: &Source) -> Reason {
 }
 
 /// The tenant that the event or its source names.
-fn tenant_of<'a>(source: &'a Source, envelope: &'a Envelope<'_>) -> Result<&'a str, Reason> {
-    match (&source.tenant, envelope.tenant.as_deref()) {
-        (Some(only), Some(named)) if only != named => {
+fn tenant_of<'a>(source: &'a Source, named: Option<Cow<'a, str>>) -> Result<Cow<'a, str>, Reason> {
+    match (&source.tenant, named) {
+        (Some(only), Some(named)) if *only != named => {
             Err((Code::Tenant, format!("the source takes events of tenant {only} only")))
         }
         (_, Some(named)) => Ok(named),
-        (Some(only), None) => Ok(only),
+        (Some(only), None) => Ok(only.into()),
         (None, None) => Err((Code::Tenant, "neither the event nor its source names a tenant".to_owned())),
     }
 }
