@@ -25,7 +25,7 @@ use crate::cli::{Outcome, Output};
 use crate::config::Config;
 use crate::counters::Counts;
 
-use crate::feed::{self, Feed};
+use crate::feed::{self, Feed, Form};
 use crate::input::machine::Machine;
 use crate::input::{Event, Input, InputArgs, Item};
 use crate::latency::{Latencies, Quantiles};
@@ -301,6 +301,7 @@ impl Devices {
 /// Plays the devices.
 struct Feeder {
     feed: Feed,
+    form: Form,
     input: Option<(PathBuf, InputArgs)>,
     events: Option<u64>,
     rate: f64,
@@ -326,8 +327,10 @@ impl Feeder {
         std::fs::create_dir_all(&payloads).with_context(|| format!("{}", payloads.display()))?;
         let stop = site.stopping().clone();
         let (log, counters) = (site.log.clone(), Arc::clone(site.counters()));
+        let form = Form::new(feed::TOPIC, TENANT, site.deployment().logs());
         Ok(Self {
-            feed: Feed::new(log, feed::TOPIC, TENANT, site.deployment().logs(), counters, stop.clone()),
+            feed: Feed::new(log, &form, counters, stop.clone()),
+            form,
             input: args.input.clone().map(|path| (path, args.parts.clone())),
             events: args.events,
             rate: args.rate,
@@ -361,8 +364,10 @@ impl Feeder {
                     match input.next().transpose()? {
                         None => break,
                         Some(Item::Event(event)) => self.event(event)?,
-                        Some(Item::CloudEvent { value, .. }) => self.feed.cloud_event(value)?,
-                        Some(Item::Bad(bad)) => self.feed.bad(&name, &bad)?,
+                        Some(Item::CloudEvent { value, .. }) => {
+                            self.feed.add(self.form.cloud_event(value))?
+                        }
+                        Some(Item::Bad(bad)) => self.feed.add(self.form.bad(&name, &bad))?,
                     }
                 }
             }
@@ -394,7 +399,7 @@ impl Feeder {
     fn send(&mut self, event: &Event) -> Result<()> {
         let key =
             self.keys.get(&event.source).context("a device turned up that had not been there at first")?;
-        self.feed.event(event, Some(key))
+        self.feed.add(self.form.event(event, Some(key))?)
     }
 }
 

@@ -26,12 +26,18 @@ const BYTES_TOGETHER: usize = 4 << 20;
 /// Records that may wait for ingest before the feed does: the log need not hold the whole input twice.
 const AHEAD: u64 = 50_000;
 
-/// Gathers events and gives them to an input topic.
-pub struct Feed {
-    log: EmbeddedLog,
+/// Makes records of an input topic.
+#[derive(Clone)]
+pub struct Form {
     topic: Topic,
     tenant: String,
     logs: u32,
+}
+
+/// Gathers records and gives them to the log.
+pub struct Feed {
+    log: EmbeddedLog,
+    topic: Topic,
     counters: Arc<Counters>,
     stop: CancellationToken,
     waiting: Vec<Output>,
@@ -39,25 +45,18 @@ pub struct Feed {
     given: u64,
 }
 
-impl Feed {
-    /// A feed into `topic`; a tenant's events go to the partition of their source.
-    pub fn new(
-        log: EmbeddedLog,
-        topic: &'static str,
-        tenant: &str,
-        logs: u32,
-        counters: Arc<Counters>,
-        stop: CancellationToken,
-    ) -> Self {
-        let (topic, tenant) = (topic.into(), tenant.to_owned());
-        Self { log, topic, tenant, logs, counters, stop, waiting: Vec::new(), bytes: 0, given: 0 }
+impl Form {
+    /// Records of `topic`; a tenant's events go to the partition of their source. What is no event goes to `rejected`, which
+    /// has a partition for each of the `logs`.
+    pub fn new(topic: &'static str, tenant: &str, logs: u32) -> Self {
+        Self { topic: topic.into(), tenant: tenant.to_owned(), logs }
     }
 
-    /// Adds an event, signed by its device if there is a key.
+    /// An event, signed by its device if there is a key.
     ///
     /// # Errors
-    /// As for [`Feed::flush`].
-    pub fn event(&mut self, event: &Event, key: Option<&SecretKey>) -> Result<()> {
+    /// No statement can be made of it.
+    pub fn event(&self, event: &Event, key: Option<&SecretKey>) -> Result<Output> {
         let signed = match key {
             Some(key) => Some((key.public(), key.sign(&event.statement(&self.tenant).signing_bytes()?))),
             None => None,
@@ -72,32 +71,39 @@ impl Feed {
             signed: signed.as_ref().map(|(key, signature)| (key.as_bytes(), signature)),
         };
         let partition = route_of(event.source.as_bytes());
-        self.add(Output::new(Partition::new(self.topic.clone(), partition), Bytes::new(), envelope.encode()))
+        Ok(Output::new(Partition::new(self.topic.clone(), partition), Bytes::new(), envelope.encode()))
     }
 
-    /// Adds a structured CloudEvent as it stands.
-    ///
-    /// # Errors
-    /// As for [`Feed::flush`].
-    pub fn cloud_event(&mut self, value: Bytes) -> Result<()> {
+    /// A structured CloudEvent as it stands.
+    pub fn cloud_event(&self, value: Bytes) -> Output {
         let partition = Partition::new(self.topic.clone(), route_of(&value));
         let mut output = Output::new(partition, Bytes::new(), value);
         let content_type = Bytes::from_static(b"application/cloudevents+json; charset=UTF-8");
         output.headers.push(Header { name: "content-type".into(), value: content_type });
-        self.add(output)
+        output
     }
 
-    /// Adds what is no event to `rejected`, with its reason.
+    /// What is no event, with its reason: a record of `rejected`.
+    pub fn bad(&self, input: &str, bad: &Bad) -> Output {
+        warn!(input, line = bad.line, reason = bad.reason, "no event; kept in `rejected`");
+        bad.rejected(input, u32::try_from(bad.line % u64::from(self.logs)).unwrap_or(0))
+    }
+}
+
+impl Feed {
+    /// A feed of records that `form` makes.
+    pub fn new(log: EmbeddedLog, form: &Form, counters: Arc<Counters>, stop: CancellationToken) -> Self {
+        Self { log, topic: form.topic.clone(), counters, stop, waiting: Vec::new(), bytes: 0, given: 0 }
+    }
+
+    /// Adds a record.
     ///
     /// # Errors
     /// As for [`Feed::flush`].
-    pub fn bad(&mut self, input: &str, bad: &Bad) -> Result<()> {
-        warn!(input, line = bad.line, reason = bad.reason, "no event; kept in `rejected`");
-        self.counters.rejected.fetch_add(1, Ordering::Relaxed);
-        self.add(bad.rejected(input, u32::try_from(bad.line % u64::from(self.logs)).unwrap_or(0)))
-    }
-
-    fn add(&mut self, output: Output) -> Result<()> {
+    pub fn add(&mut self, output: Output) -> Result<()> {
+        if output.partition.topic != self.topic {
+            self.counters.rejected.fetch_add(1, Ordering::Relaxed);
+        }
         self.bytes += output.value.len();
         self.waiting.push(output);
         if self.waiting.len() >= TOGETHER || self.bytes >= BYTES_TOGETHER {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use killick_stages::record::Output as Record;
 use killick_stages::source::{Decoder, Freshness, Source, Unsigned};
 use killick_stages::span::Span;
 use killick_stages::{anchor, prove};
@@ -19,7 +20,7 @@ use crate::cli::{Failure, Outcome, Output};
 use crate::cluster::Cluster;
 use crate::config::{Config, ConfigArgs, Devnet};
 use crate::counters::Counts;
-use crate::feed::Feed;
+use crate::feed::{Feed, Form};
 use crate::input::{Format, Input, InputArgs, Item, time};
 use crate::site::{Plan, Site};
 use crate::telemetry::{Otlp, Telemetry};
@@ -265,23 +266,27 @@ impl Feeding {
         let topic = if is_cloud_events { CLOUD_EVENTS } else { ROWS };
         let (log, counters) = (site.log.clone(), Arc::clone(site.counters()));
         let logs = site.deployment().logs();
-        let feed = Feed::new(log, topic, &args.tenant, logs, counters, site.stopping().clone());
+        let form = Form::new(topic, &args.tenant, logs);
+        let feed = Feed::new(log, &form, counters, site.stopping().clone());
         let name = input.name().to_owned();
         // The rows of a pipe are numbered anew in every run: without ids of their own they must not look like copies.
         let is_pipe = args.input.as_deref() == Some(Path::new("-"));
         let id_prefix = (is_pipe && args.form.id_column.is_none()).then(|| format!("{}-", time::now()));
         let tells = args.output == Output::Json;
-        let (sender, items) = sync_channel(AHEAD);
+        let (sender, records) = sync_channel(AHEAD);
         // It may wait for a line for ever, and ends with the process.
         std::thread::Builder::new().name("read".into()).spawn(move || {
             for item in input {
-                if sender.send(item).is_err() {
+                let record = item
+                    .map_err(Into::into)
+                    .and_then(|item| record(&form, &name, id_prefix.as_deref(), item));
+                if sender.send(record).is_err() {
                     break;
                 }
             }
         })?;
         let thread = std::thread::Builder::new().name("feed".into());
-        Ok(Self(thread.spawn(move || Feeder { feed, name, id_prefix, tells, told: 0 }.work(&items, &drain))?))
+        Ok(Self(thread.spawn(move || Feeder { feed, tells, told: 0 }.work(&records, &drain))?))
     }
 
     fn is_over(&self) -> bool {
@@ -296,35 +301,50 @@ impl Feeding {
     }
 }
 
+/// The record of an item of the input of this name.
+fn record(form: &Form, name: &str, id_prefix: Option<&str>, item: Item) -> Result<Record> {
+    Ok(match item {
+        Item::Event(mut event) => {
+            if let Some(prefix) = id_prefix {
+                event.id.insert_str(0, prefix);
+            }
+            form.event(&event, None)?
+        }
+        Item::CloudEvent { value, .. } => form.cloud_event(value),
+        Item::Bad(bad) => form.bad(name, &bad),
+    })
+}
+
 struct Feeder {
     feed: Feed,
-    name: String,
-    id_prefix: Option<String>,
     /// Says on standard output how many items are accepted, so that a sender knows what it need not send again.
     tells: bool,
     told: u64,
 }
 
 impl Feeder {
-    fn work(mut self, items: &Receiver<std::io::Result<Item>>, drain: &CancellationToken) -> Result<()> {
-        // Since when something may wait for company; no clock is asked while items are there.
+    fn work(mut self, records: &Receiver<Result<Record>>, drain: &CancellationToken) -> Result<()> {
+        // Since when something may wait for company; no clock is asked while records are there.
         let mut since = None;
         loop {
-            let item = match items.try_recv() {
-                Ok(item) => Some(item),
+            let record = match records.try_recv() {
+                Ok(record) => Some(record),
                 Err(TryRecvError::Disconnected) => return self.flush(),
                 Err(TryRecvError::Empty) => {
                     let waited = since.get_or_insert_with(Instant::now).elapsed();
-                    match items.recv_timeout(LINGER.saturating_sub(waited)) {
-                        Ok(item) => Some(item),
+                    match records.recv_timeout(LINGER.saturating_sub(waited)) {
+                        Ok(record) => Some(record),
                         Err(RecvTimeoutError::Timeout) => None,
                         Err(RecvTimeoutError::Disconnected) => return self.flush(),
                     }
                 }
             };
-            let (given, is_late) = (self.feed.given(), item.is_none());
-            match item {
-                Some(item) => self.take(item?)?,
+            let (given, is_late) = (self.feed.given(), record.is_none());
+            match record {
+                Some(record) => {
+                    self.feed.add(record?)?;
+                    self.tell(self.feed.given())?;
+                }
                 None => self.flush()?,
             }
             if is_late || self.feed.given() > given {
@@ -334,20 +354,6 @@ impl Feeder {
                 }
             }
         }
-    }
-
-    fn take(&mut self, item: Item) -> Result<()> {
-        match item {
-            Item::Event(mut event) => {
-                if let Some(prefix) = &self.id_prefix {
-                    event.id.insert_str(0, prefix);
-                }
-                self.feed.event(&event, None)?;
-            }
-            Item::CloudEvent { value, .. } => self.feed.cloud_event(value)?,
-            Item::Bad(bad) => self.feed.bad(&self.name, &bad)?,
-        }
-        self.tell(self.feed.given())
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -119,6 +119,20 @@ impl Kind {
             (_, _) => Self::Simple,
         }
     }
+
+    /// The major type of which all items are of this kind (RFC 8949 section 3.1).
+    const fn major(self) -> Option<u8> {
+        match self {
+            Self::Uint => Some(0),
+            Self::NegativeInt => Some(1),
+            Self::Bytes => Some(2),
+            Self::Text => Some(3),
+            Self::Array => Some(4),
+            Self::Map => Some(5),
+            Self::Tag => Some(6),
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Kind {
@@ -338,6 +352,14 @@ impl<'a> Reader<'a> {
     #[inline]
     fn take(&mut self, expected: Kind) -> Result<u64, CborError> {
         let at = self.at;
+        // Most numbers stand in the first byte.
+        if let Some(&first) = self.input.get(at)
+            && first & 0x1f < 24
+            && expected.major() == Some(first >> 5)
+        {
+            self.at += 1;
+            return Ok(u64::from(first & 0x1f));
+        }
         let head = Head::read(self.input, at)?;
         let found = Kind::of(head.first);
         if found != expected {
@@ -351,6 +373,7 @@ impl<'a> Reader<'a> {
         Ok(number)
     }
 
+    #[inline]
     fn string(&mut self, kind: Kind) -> Result<&'a [u8], CborError> {
         let at = self.at;
         let length = usize::try_from(self.take(kind)?).ok();

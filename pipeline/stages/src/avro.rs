@@ -208,6 +208,16 @@ pub struct Writer {
     bytes: Vec<u8>,
 }
 
+/// Bytes that a `long` takes.
+pub fn long_len(value: i64) -> usize {
+    let bits = u64::BITS - (zigzag(value) | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
+}
+
 impl Writer {
     /// A writer with room for so many bytes.
     pub fn with_capacity(capacity: usize) -> Self {
@@ -226,7 +236,7 @@ impl Writer {
 
     /// A `long`.
     pub fn long(&mut self, value: i64) {
-        let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+        let mut rest = zigzag(value);
         while rest > 0x7f {
             self.bytes.push((rest & 0x7f) as u8 | 0x80);
             rest >>= 7;
@@ -315,6 +325,7 @@ mod tests {
             let mut reader = Reader::new(&bytes);
             assert_eq!(reader.long(), Ok(value));
             assert_eq!(reader.end(), Ok(()));
+            assert_eq!(long_len(value), bytes.len());
         }
     }
 

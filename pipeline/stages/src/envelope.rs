@@ -7,7 +7,7 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::avro::{AvroError, Reader, Writer};
+use crate::avro::{AvroError, Reader, Writer, long_len};
 use crate::record::Micros;
 
 mod written;
@@ -82,7 +82,14 @@ pub struct Event<'a> {
 impl Event<'_> {
     /// The datum: a record's value under bare framing.
     pub fn encode(&self) -> Bytes {
-        let mut out = Writer::with_capacity(self.payload.len() + 512);
+        // All of it, and no more.
+        let parts = [self.tenant, self.source, self.id, self.kind]
+            .map(str::len)
+            .into_iter()
+            .chain([self.payload.len()]);
+        let parts: usize = parts.map(|len| long_len(len as i64) + len).sum();
+        let unions = if self.signed.is_some() { 2 + 32 + 64 } else { 2 };
+        let mut out = Writer::with_capacity(parts + long_len(self.time) + unions);
         for text in [self.tenant, self.source, self.id] {
             out.string(text);
         }
@@ -145,6 +152,10 @@ mod tests {
         let envelope = read(&bytes).unwrap();
         assert_eq!((&*envelope.source, &*envelope.id, envelope.time), ("pump-1", "7", -5));
         assert_eq!((envelope.key, envelope.signature), (Some([1; 32]), Some([2; 64])));
+        for event in [EVENT, Event { signed: None, payload: &[7; 300], ..EVENT }] {
+            let bytes = Vec::from(event.encode());
+            assert_eq!(bytes.capacity(), bytes.len(), "there was room for all of it, and no more");
+        }
     }
 
     #[test]

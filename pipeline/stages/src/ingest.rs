@@ -148,12 +148,12 @@ impl Ingest {
     }
 
     /// Settles a record, or holds it back.
-    fn take(&mut self, record: &Record, verdict: Verdict, out: &mut Part) {
+    fn take(&mut self, open: &mut Open, record: &Record, verdict: Verdict, out: &mut Part) {
         // Who comes behind one that waits, waits too: a partition keeps its order.
         let verdict = if self.waiting.contains_key(&record.partition) {
             verdict
         } else {
-            match self.settle(record, verdict, out) {
+            match self.settle(open, record, verdict, out) {
                 Ok(()) => return,
                 Err(id) => Verdict::Awaits(id),
             }
@@ -163,11 +163,17 @@ impl Ingest {
     }
 
     /// Puts out what a verdict means; `Err` for one that waits for a schema.
-    fn settle(&mut self, record: &Record, verdict: Verdict, out: &mut Part) -> Result<(), SchemaId> {
+    fn settle(
+        &mut self,
+        open: &mut Open,
+        record: &Record,
+        verdict: Verdict,
+        out: &mut Part,
+    ) -> Result<(), SchemaId> {
         match verdict {
-            Verdict::Accepted { log, statement } => self.gather(record, log, statement, out),
+            Verdict::Accepted { log, statement } => self.gather(open, record, log, statement, out),
             Verdict::Rejected { log, code, why } => {
-                self.open.entry(record.partition.clone()).or_default().tally.rejected += 1;
+                open.tally.rejected += 1;
                 out.outputs.push(rejected::record(record, "ingest", code, &why, log));
             }
             Verdict::Awaits(id) => return Err(id),
@@ -180,32 +186,31 @@ impl Ingest {
     /// transaction should hold.
     fn release(&mut self, partition: &Partition, out: &mut Part) {
         let Some(mut waiting) = self.waiting.remove(partition) else { return };
+        let mut open = self.open.remove(partition).unwrap_or_default();
         let enough = self.held.saturating_sub(TOGETHER);
-        while let Some((record, verdict)) = waiting.next() {
+        let are_all_out = loop {
+            let Some((record, verdict)) = waiting.next() else { break true };
             let verdict = match verdict {
                 Verdict::Awaits(_) => self.checker.check(&record, &self.schemas),
                 known => known,
             };
-            match self.settle(&record, verdict, out) {
-                Ok(()) => {
-                    self.held -= waiting::size(&record);
-                    if self.held < enough && !waiting.is_empty() {
-                        waiting.call();
-                        self.waiting.insert(partition.clone(), waiting);
-                        return;
-                    }
-                }
-                Err(id) => {
-                    waiting.back(record, id);
-                    self.waiting.insert(partition.clone(), waiting);
-                    return;
-                }
+            if let Err(id) = self.settle(&mut open, &record, verdict, out) {
+                waiting.back(record, id);
+                break false;
             }
+            self.held -= waiting::size(&record);
+            if self.held < enough && !waiting.is_empty() {
+                waiting.call();
+                break false;
+            }
+        };
+        if !are_all_out {
+            self.waiting.insert(partition.clone(), waiting);
         }
+        self.open.insert(partition.clone(), open);
     }
 
-    fn gather(&mut self, record: &Record, log: u32, statement: Bytes, out: &mut Part) {
-        let open = self.open.entry(record.partition.clone()).or_default();
+    fn gather(&mut self, open: &mut Open, record: &Record, log: u32, statement: Bytes, out: &mut Part) {
         open.tally.passed.add(&statement);
         let gathered = open.logs.entry(log).or_insert_with(|| Gathered {
             frame: AcceptedFrame {
@@ -260,10 +265,15 @@ impl Stage for Ingest {
     }
 
     fn step_all(&mut self, records: &[Record], out: &mut Part) -> Result<(), Halt> {
+        let Some(first) = records.first() else { return Ok(()) };
+        let mut open = self.open.remove(&first.partition).unwrap_or_default();
         for records in records.chunks(CHECKED) {
             let verdicts = self.checker.check_all(records, &self.schemas);
-            records.iter().zip(verdicts).for_each(|(record, verdict)| self.take(record, verdict, out));
+            for (record, verdict) in records.iter().zip(verdicts) {
+                self.take(&mut open, record, verdict, out);
+            }
         }
+        self.open.insert(first.partition.clone(), open);
         Ok(())
     }
 

@@ -113,6 +113,7 @@ fn paths(batch: &Output, path: &mut Vec<Hash>) -> Result<usize> {
     let batch = BatchRecord::decode(&batch.value)?;
     let (tree, header) = tree_of(&batch).map_err(|why| anyhow!(why))?;
     for index in 0..header.leaf_count {
+        path.clear();
         tree.inclusion_path_into(index, path)?;
         black_box(&path);
     }

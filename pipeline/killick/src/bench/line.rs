@@ -21,7 +21,7 @@ use super::floor::Floor;
 use super::meter::{a_second, median, thread_cpu};
 use super::table::{Figures, Goal};
 use crate::config::Config;
-use crate::feed::Feed;
+use crate::feed::{Feed, Form};
 use crate::latency::{Latencies, Quantiles};
 use crate::process;
 use crate::site::{Plan, Site};
@@ -127,8 +127,8 @@ impl<'m> Line<'m> {
     pub fn run(&mut self, count: usize, is_signed: bool, rate: Option<f64>) -> Result<Run> {
         let (site, first, end) = (&self.site, self.fed, self.fed + count);
         let (log, counters) = (site.log.clone(), Arc::clone(site.counters()));
-        let mut feed =
-            Feed::new(log, TOPIC, TENANT, site.deployment().logs(), counters, site.stopping().clone());
+        let form = Form::new(TOPIC, TENANT, site.deployment().logs());
+        let mut feed = Feed::new(log, &form, counters, site.stopping().clone());
         let (begun, cpu) = (Instant::now(), process::cpu_time());
         let mut made = Duration::ZERO;
         let mut resident = 0;
@@ -149,7 +149,7 @@ impl<'m> Line<'m> {
                 if number % FOLLOWED == 0 {
                     self.latencies.begin(&event.source, &event.id);
                 }
-                feed.event(event, is_signed.then(|| self.maker.key(number)))?;
+                feed.add(form.event(event, is_signed.then(|| self.maker.key(number)))?)?;
             }
             resident = resident.max(process::resident_memory().unwrap_or_default());
         }

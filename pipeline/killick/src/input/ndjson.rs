@@ -1,10 +1,12 @@
 //! JSON values, one a line, each with its exact bytes.
 
+use std::borrow::Cow;
 use std::{fmt, io};
 
-use serde::Deserializer;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Number, Value};
 
 use super::{Bad, Given, InputArgs, Item, Numbered, Parts, TIME_NAMES, time, time_of, warn_timeless};
 
@@ -53,18 +55,98 @@ impl Place {
         Self { pointer: pointer.into(), member, below }
     }
 
-    fn find<'v>(&self, kept: &'v [Option<Value>]) -> Option<&'v Value> {
-        let member = kept[self.member].as_ref()?;
-        if self.below.is_empty() { Some(member) } else { member.pointer(&self.below) }
+    fn find<'v>(&self, kept: &'v [Option<Kept<'_>>]) -> Option<Found<'v>> {
+        match kept[self.member].as_ref()? {
+            Kept::Text(text) => self.below.is_empty().then_some(Found::Text(text)),
+            Kept::Value(value) => Some(match value.pointer(&self.below)? {
+                Value::String(text) => Found::Text(text),
+                Value::Number(number) => Found::Number(number),
+                _ => Found::Other,
+            }),
+        }
     }
 
-    fn text(&self, part: &str, kept: &[Option<Value>]) -> Result<String, String> {
+    fn text(&self, part: &str, kept: &[Option<Kept<'_>>]) -> Result<String, String> {
         match self.find(kept) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            Some(Value::Number(number)) if !number.is_f64() => Ok(number.to_string()),
+            Some(Found::Text(text)) => Ok(text.to_owned()),
+            Some(Found::Number(number)) if !number.is_f64() => Ok(number.to_string()),
             Some(_) => Err(format!("{part}: neither text nor whole number at {:?}", self.pointer)),
             None => Err(format!("{part}: nothing at {:?}", self.pointer)),
         }
+    }
+}
+
+/// What stands at a place.
+enum Found<'v> {
+    Text(&'v str),
+    Number(&'v Number),
+    Other,
+}
+
+/// A member. What most are, a text without escapes, is borrowed from the line.
+enum Kept<'l> {
+    Text(Cow<'l, str>),
+    Value(Value),
+}
+
+impl From<Value> for Kept<'_> {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::String(text) => Self::Text(text.into()),
+            other => Self::Value(other),
+        }
+    }
+}
+
+impl<'l> Deserialize<'l> for Kept<'l> {
+    fn deserialize<D: Deserializer<'l>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(KeptVisitor)
+    }
+}
+
+struct KeptVisitor;
+
+impl<'l> Visitor<'l> for KeptVisitor {
+    type Value = Kept<'l>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'l str) -> Result<Kept<'l>, E> {
+        Ok(Kept::Text(text.into()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Kept<'l>, E> {
+        Ok(Kept::Text(text.to_owned().into()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Kept<'l>, E> {
+        Ok(Kept::Value(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Kept<'l>, E> {
+        Ok(Kept::Value(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Kept<'l>, E> {
+        Ok(Kept::Value(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Kept<'l>, E> {
+        Ok(Kept::Value(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Kept<'l>, E> {
+        Ok(Kept::Value(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'l>>(self, values: A) -> Result<Kept<'l>, A::Error> {
+        Value::deserialize(SeqAccessDeserializer::new(values)).map(Kept::Value)
+    }
+
+    fn visit_map<A: MapAccess<'l>>(self, members: A) -> Result<Kept<'l>, A::Error> {
+        Value::deserialize(MapAccessDeserializer::new(members)).map(Kept::Value)
     }
 }
 
@@ -72,13 +154,13 @@ impl Place {
 struct Keeping<'m>(&'m [Box<str>]);
 
 impl Keeping<'_> {
-    fn read(&self, text: &str) -> serde_json::Result<Vec<Option<Value>>> {
+    fn read<'l>(&self, text: &'l str) -> serde_json::Result<Vec<Option<Kept<'l>>>> {
         if !text.trim_start().starts_with('{') {
             let value: Value = serde_json::from_str(text)?;
             // Arrays have members by number.
             let member = |name: &str| {
                 let at = name.replace('~', "~0").replace('/', "~1");
-                value.pointer(&format!("/{at}")).cloned()
+                value.pointer(&format!("/{at}")).cloned().map(Kept::from)
             };
             return Ok(self.0.iter().map(|name| member(name)).collect());
         }
@@ -90,14 +172,15 @@ impl Keeping<'_> {
 }
 
 impl<'de> Visitor<'de> for &Keeping<'_> {
-    type Value = Vec<Option<Value>>;
+    type Value = Vec<Option<Kept<'de>>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let mut kept = vec![None; self.0.len()];
+        let mut kept = Vec::new();
+        kept.resize_with(self.0.len(), || None);
         while let Some(member) = object.next_key_seed(Name(self.0))? {
             match member {
                 Some(member) => kept[member] = Some(object.next_value()?),
@@ -165,22 +248,22 @@ impl Values {
         }))
     }
 
-    fn parts(&mut self, kept: &[Option<Value>]) -> Result<Parts, String> {
+    fn parts(&mut self, kept: &[Option<Kept<'_>>]) -> Result<Parts, String> {
         let text = |part: &str, place: &Option<Place>| {
             place.as_ref().map(|place| place.text(part, kept)).transpose()
         };
         let time = match &self.time {
             Some(place) => match place.find(kept) {
-                Some(Value::String(text)) => Some(time_of(text)?),
-                Some(Value::Number(number)) => Some(time_of(&number.to_string())?),
+                Some(Found::Text(text)) => Some(time_of(text)?),
+                Some(Found::Number(number)) => Some(time_of(&number.to_string())?),
                 Some(_) => return Err(format!("time: neither text nor number at {:?}", place.pointer)),
                 None => return Err(format!("time: nothing at {:?}", place.pointer)),
             },
             // Each value by itself, so that what one claims does not depend on another.
             None => self.times.iter().find_map(|place| match place.find(kept)? {
-                Value::String(text) => time::parse(text),
-                Value::Number(number) => time::parse(&number.to_string()),
-                _ => None,
+                Found::Text(text) => time::parse(text),
+                Found::Number(number) => time::parse(&number.to_string()),
+                Found::Other => None,
             }),
         };
         if time.is_none() && !std::mem::replace(&mut self.warned, true) {
