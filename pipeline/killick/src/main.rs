@@ -48,7 +48,7 @@ use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
 
 /// What one worker allocates another frees, and there are more threads than the C library has arenas: they would wait for one
-/// another. An event costs 9 % less with this one.
+/// another. An event costs 9 % less with this one, which librdkafka allocates from, too.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

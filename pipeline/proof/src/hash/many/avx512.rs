@@ -38,7 +38,7 @@ fn compress_all(states: &mut [State; LANES], blocks: &Blocks, counts: &[usize; L
     for block in 0..counts.iter().copied().max().unwrap_or(0) {
         let is_in =
             counts.iter().enumerate().fold(0, |bits, (lane, count)| bits | u16::from(*count > block) << lane);
-        let next = compress_one(state, words(&from_fn(|lane| &blocks[lane][block])));
+        let next = compress_one(state, words(blocks, block));
         state = from_fn(|word| _mm512_mask_mov_epi32(state[word], is_in, next[word]));
     }
     for (word, vector) in state.into_iter().enumerate() {
@@ -79,13 +79,13 @@ fn compress_one(before: [__m512i; 8], mut w: [__m512i; 16]) -> [__m512i; 8] {
     from_fn(|word| add(before[word], s[word]))
 }
 
-/// The words of a block of each lane, big-endian as they stand there: a transposed matrix.
+/// The words of this block of each lane, big-endian as they stand there: a transposed matrix.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn words(blocks: &[&[u8; BLOCK]; LANES]) -> [__m512i; 16] {
+fn words(blocks: &Blocks, block: usize) -> [__m512i; 16] {
     let swap = _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203));
     // SAFETY: a vector may have any 64 bytes.
-    let row = |lane: usize| unsafe { std::mem::transmute::<[u8; BLOCK], __m512i>(*blocks[lane]) };
+    let row = |lane: usize| unsafe { std::mem::transmute::<[u8; BLOCK], __m512i>(blocks[lane][block]) };
     let rows: [__m512i; 16] = from_fn(|lane| _mm512_shuffle_epi8(row(lane), swap));
     // First within the quarters of four rows each, then the quarters: [4q + r] has word r of each quarter of rows 4q..4q+4.
     let quarters: [__m512i; 16] = from_fn(|at| {
