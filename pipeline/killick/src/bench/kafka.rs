@@ -1,8 +1,8 @@
 //! Stages on real brokers: one hop, and three, beside what the same client takes to read and write the same records.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -251,32 +251,32 @@ impl Place {
     fn run(&self, stages: &[&str], events: usize) -> Result<Ran> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let last = stages.last().copied().unwrap_or_default().to_owned();
-        let passed = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&passed);
-        let tap = move |_: &str, parts: &[(Partition, Part)]| {
+        // A group takes its time to form: the rate is from the first commit of any stage on.
+        let (passed, first) = (Arc::new(AtomicU64::new(0)), Arc::new(OnceLock::new()));
+        let (counter, at_first) = (Arc::clone(&passed), Arc::clone(&first));
+        let tap = move |stage: &str, parts: &[(Partition, Part)]| {
             let outputs = parts.iter().flat_map(|(_, part)| &part.outputs);
-            for output in outputs.filter(|output| output.partition.topic.as_str() == AUDIT) {
-                if let Ok(manifest) = Manifest::decode(&output.value)
-                    && *manifest.stage == *last
-                {
-                    counter.fetch_add(manifest.tally.passed.events, Ordering::Relaxed);
-                }
+            let outputs = outputs.filter(|output| output.partition.topic.as_str() == AUDIT);
+            let manifests = outputs.filter_map(|output| Manifest::decode(&output.value).ok());
+            let events: u64 = manifests.map(|manifest| manifest.tally.passed.events).sum();
+            let through = if *stage == *last { events } else { 0 };
+            if events > 0 {
+                at_first.get_or_init(|| (Instant::now(), through));
             }
+            counter.fetch_add(through, Ordering::Relaxed);
         };
         let stages: Vec<_> = stages.iter().map(|stage| (*stage).to_owned()).collect();
         let stop = CancellationToken::new();
-        let (begun, cpu) = (Instant::now(), process::cpu_time());
+        let cpu = process::cpu_time();
         let tap: crate::worker::Tap = Arc::new(tap);
         let mut cluster =
             Cluster::start(&self.config, &stages, runtime.handle(), &stop, Arc::default(), Some(tap))?;
-        // A group takes its time to form: the rate is from the first commit on.
-        let (mut first, mut since, mut known) = (None, Instant::now(), 0);
+        let (mut since, mut known) = (Instant::now(), 0);
         let mut resident = 0;
         loop {
             let now = passed.load(Ordering::Relaxed);
             ensure!(now <= events as u64, "{now} events came out of {events}");
             if now > known {
-                first.get_or_insert((Instant::now(), now));
                 (known, since) = (now, Instant::now());
                 resident = resident.max(process::resident_memory().unwrap_or_default());
             }
@@ -289,8 +289,9 @@ impl Place {
             std::thread::sleep(LOOK);
         }
         let cpu = micros_each(process::cpu_time() - cpu, events);
-        let (at, count) = first.unwrap_or((begun, 0));
-        let rate = a_second(at.elapsed(), events - usize::try_from(count)?);
+        let &(begun, beyond) =
+            first.get().context("events came through before any stage had committed one")?;
+        let rate = a_second(begun.elapsed(), events - usize::try_from(beyond)?);
         cluster.stop()?;
         // What was on its way when they stopped has come by now.
         let now = passed.load(Ordering::Relaxed);
