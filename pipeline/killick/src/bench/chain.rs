@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use killick_proof::Hash;
 use killick_proof::note::SignerKey;
 use killick_proof::signature::SecretKey;
+use killick_proof::{Algorithm, Hash};
 use killick_stages::deployment::{self, Deployment};
 use killick_stages::derive::tree_of;
 use killick_stages::ports::BatchRecord;
@@ -26,6 +26,8 @@ const STEPS: [&str; 4] = ["ingest", "dedup", "batch", "path"];
 const ROUND: usize = 20_000;
 /// Rounds, one of each side in turn.
 const ROUNDS: usize = 7;
+/// Bytes of a leaf: about those of a short statement.
+const LEAF: usize = 170;
 /// Signed ones cost so much more.
 const SIGNED_ROUND: usize = 4_000;
 
@@ -156,8 +158,30 @@ pub fn measure(maker: &Maker, figures: &mut Figures) -> Result<()> {
             figures.add(&format!("{step}.{kind}.cpu"), median(took), "ns/event", None);
         }
     }
+    hashes(figures);
     allocations(maker, figures)?;
     scaling(maker, figures)
+}
+
+/// What the hash of a leaf takes by itself, and among as many as make a tree.
+fn hashes(figures: &mut Figures) {
+    let leaves: Vec<_> = (0..TREE).map(|number| [number as u8; LEAF]).collect();
+    let (mut alone, mut together) = (Vec::new(), Vec::new());
+    for _ in 0..=ROUNDS {
+        let (mut one, mut all) = (Duration::ZERO, Duration::ZERO);
+        for _ in 0..ROUND / TREE {
+            timed(&mut one, || {
+                for leaf in &leaves {
+                    black_box(Algorithm::Sha256.leaf(leaf));
+                }
+            });
+            timed(&mut all, || black_box(Algorithm::Sha256.leaves(leaves.iter().map(|leaf| &leaf[..]))));
+        }
+        alone.push(nanos_each(one, ROUND));
+        together.push(nanos_each(all, ROUND));
+    }
+    figures.add("leaf.alone.cpu", median(alone), "ns", None);
+    figures.add("leaf.together.cpu", median(together), "ns", None);
 }
 
 /// What each stage asks of the allocator for an unsigned event, each on a thread of its own.
